@@ -1,0 +1,123 @@
+"""Every error that ZeroRouter raises on purpose.
+
+The tree::
+
+    ZeroRouterError
+    ├── InputError                what the caller handed over cannot be used
+    │   ├── PromptError           an empty, oversized or malformed prompt
+    │   ├── DataError             evaluation records: a file, row or column is wrong
+    │   ├── CatalogError          a model card or a price list is wrong
+    │   └── ConfigError           the configuration file is wrong
+    ├── UnknownNameError          a model, policy or method nobody has heard of
+    ├── NoEligibleModelError      every model of the pool was filtered out
+    ├── MissingPriceError         a cost was needed and the model has no price
+    ├── ArtifactError             a space or profile on disk cannot be read
+    │   ├── CorruptArtifactError  damaged or incomplete
+    │   └── NewerArtifactError    written by a later version
+    ├── CalibrationError          a fit cannot be made from this data
+    └── MissingExtraError         an optional package is not installed
+
+A message says what was found, what was wanted, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Iterable
+
+
+class ZeroRouterError(Exception):
+    """Base of all errors raised on purpose; the command line prints its text and exits 1."""
+
+
+class InputError(ZeroRouterError, ValueError):
+    """What the caller handed over cannot be used."""
+
+
+class PromptError(InputError):
+    """A prompt is empty, too large or not made of messages."""
+
+
+class DataError(InputError):
+    """Evaluation records break their format; the message names file, row and column."""
+
+
+class CatalogError(InputError):
+    """A model card or a price list is wrong."""
+
+
+class ConfigError(InputError):
+    """The configuration file is wrong."""
+
+
+class UnknownNameError(ZeroRouterError, LookupError):
+    """A name that is not known, with the nearest known one suggested.
+
+    Attributes:
+        kind: What sort of name was wanted, such as ``"model"`` or ``"policy"``.
+        name: The name that was given.
+        known: The names that would have been accepted.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(f"unknown {kind} {name!r}; {self._advice()}")
+
+    def _advice(self) -> str:
+        near = nearest_name(self.name, self.known)
+        if near is not None:
+            return f"did you mean {near!r}?"
+        listed = ", ".join(sorted(self.known)[:8]) or "none"
+        more = f" and {len(self.known) - 8} more" if len(self.known) > 8 else ""
+        return f"known: {listed}{more}"
+
+
+class NoEligibleModelError(ZeroRouterError):
+    """Filters left no model; ``excluded`` maps each model to the reason it was left out."""
+
+    def __init__(self, message: str, excluded: dict[str, str] | None = None) -> None:
+        self.excluded = dict(excluded or {})
+        super().__init__(message)
+
+
+class MissingPriceError(ZeroRouterError):
+    """A cost was needed for a model without a price; it is never taken as zero."""
+
+
+class ArtifactError(ZeroRouterError):
+    """A space or profile on disk cannot be read."""
+
+
+class CorruptArtifactError(ArtifactError):
+    """The artifact is damaged or incomplete."""
+
+
+class NewerArtifactError(ArtifactError):
+    """The artifact was written by a later version of ZeroRouter."""
+
+
+class CalibrationError(ZeroRouterError):
+    """A latent space cannot be fitted from these responses."""
+
+
+class MissingExtraError(ZeroRouterError, ImportError):
+    """An optional package is missing; the message carries the install line."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like ``name``, or None where nothing is close."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[close[0]] if close else None
+
+
+def require_extra(module: str, extra: str, purpose: str) -> None:
+    """Raise `MissingExtraError` with the install line unless ``module`` can be imported."""
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(
+            f"{purpose} needs the package {module!r}, which is not installed; "
+            f"run: pip install 'zerorouter[{extra}]'"
+        )
