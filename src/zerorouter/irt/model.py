@@ -1,0 +1,185 @@
+r"""The response model: a compensatory multidimensional 2PL with an optional guess floor.
+
+For a respondent with ability :math:`\theta \in R^K` and an item with discrimination
+:math:`a \in R^K`, intercept :math:`d` and guessing :math:`c`,
+
+.. math:: P(\text{correct}) = c + (1 - c)\,\sigma(a \cdot \theta + d).
+
+An item's parameters may be uncertain: :math:`(a, d)` then has covariance
+:math:`s_i \Psi`, with one matrix :math:`\Psi` for all items and a scale per item, and
+an ability has covariance :math:`S_u`. The variance of the logit is, to first order,
+
+.. math:: v_{ui} = s_i\,(\theta_u, 1)\,\Psi\,(\theta_u, 1)^T + a_i^T S_u a_i,
+
+and integrating the logistic over it is approximated by MacKay's (1992) probit matching,
+:math:`\sigma(\mu / \sqrt{1 + \pi v / 8})`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zerorouter.arrays import Float32Array, Float64Array, FloatArray
+
+PI_OVER_8 = np.float32(np.pi / 8.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemParameters:
+    """N items in the latent space; a predicted prompt is the same type as a calibrated item.
+
+    Attributes:
+        discrimination: (N, K), how sharply an item separates abilities along each dimension.
+        intercept: (N,), the constant of the logit (easiness).
+        guessing: (N,) in [0, 1), the chance of being right by guessing.
+        effect_scale: (N,) >= 0, multiplies ``effect_covariance``: 0 means known exactly.
+        effect_covariance: (K+1, K+1), covariance of (a, d) around its prediction.
+    """
+
+    discrimination: Float32Array
+    intercept: Float32Array
+    guessing: Float32Array
+    effect_scale: Float32Array
+    effect_covariance: Float32Array
+
+    @classmethod
+    def exact(
+        cls, discrimination: FloatArray, intercept: FloatArray, guessing: FloatArray | None = None
+    ) -> ItemParameters:
+        """Items known without error; ``guessing`` defaults to zero."""
+        a = np.asarray(discrimination, dtype=np.float32)
+        d = np.asarray(intercept, dtype=np.float32)
+        c = np.zeros_like(d) if guessing is None else np.asarray(guessing, dtype=np.float32)
+        k = a.shape[1]
+        return cls(
+            discrimination=a,
+            intercept=d,
+            guessing=c,
+            effect_scale=np.zeros_like(d),
+            effect_covariance=np.zeros((k + 1, k + 1), dtype=np.float32),
+        )
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are."""
+        return len(self.discrimination)
+
+    @property
+    def n_dims(self) -> int:
+        """K, the number of latent dimensions."""
+        return int(self.discrimination.shape[1])
+
+    @property
+    def mdisc(self) -> Float32Array:
+        """(N,) sharpness of each item, the norm of its discrimination (Reckase 1985)."""
+        return np.asarray(np.linalg.norm(self.discrimination, axis=1), dtype=np.float32)
+
+    @property
+    def difficulty(self) -> Float32Array:
+        """(N,) MDIFF = -d / |a|: how far along ``a`` an ability must lie for sigma = 1/2."""
+        return np.asarray(-self.intercept / np.maximum(self.mdisc, 1e-6), dtype=np.float32)
+
+    def take(self, index: slice | np.ndarray) -> ItemParameters:
+        """The items at ``index``, in that order."""
+        return ItemParameters(
+            discrimination=self.discrimination[index],
+            intercept=self.intercept[index],
+            guessing=self.guessing[index],
+            effect_scale=self.effect_scale[index],
+            effect_covariance=self.effect_covariance,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """M respondents in the latent space.
+
+    Attributes:
+        mean: (M, K) posterior mean.
+        covariance: (M, K, K) posterior covariance.
+    """
+
+    mean: Float32Array
+    covariance: Float32Array
+
+    @property
+    def n_respondents(self) -> int:
+        """How many respondents there are."""
+        return len(self.mean)
+
+    @property
+    def sd(self) -> Float32Array:
+        """(M, K) standard errors, the roots of the covariance's diagonals."""
+        return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2)).astype(np.float32)
+
+    def take(self, index: slice | np.ndarray) -> Abilities:
+        """The respondents at ``index``, in that order."""
+        return Abilities(mean=self.mean[index], covariance=self.covariance[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseForecast:
+    """P(correct) for N items and M respondents, with the spread that the estimates carry.
+
+    Attributes:
+        p_correct: (N, M) probability with all uncertainty integrated out.
+        logit: (N, M) logit at the posterior means.
+        logit_sd: (N, M) standard deviation of the logit.
+        guessing: (N,) the floor below which no probability falls.
+    """
+
+    p_correct: Float32Array
+    logit: Float32Array
+    logit_sd: Float32Array
+    guessing: Float32Array
+
+    def interval(self, z: float = 1.645) -> tuple[Float32Array, Float32Array]:
+        """(N, M) lower and upper bounds of P(correct) at ``z`` standard deviations (90%)."""
+        floor = self.guessing[:, None]
+        low = floor + (1 - floor) * sigmoid(self.logit - z * self.logit_sd)
+        high = floor + (1 - floor) * sigmoid(self.logit + z * self.logit_sd)
+        return low, high
+
+
+def sigmoid(x: FloatArray) -> Float32Array:
+    """The logistic function in float32, without overflow at either end."""
+    # tanh saturates instead of overflowing and is vectorised where exp would need a guard.
+    out: Float32Array = np.tanh(np.float32(0.5) * np.asarray(x, dtype=np.float32))
+    out += np.float32(1.0)
+    out *= np.float32(0.5)
+    return out
+
+
+def forecast(items: ItemParameters, abilities: Abilities) -> ResponseForecast:
+    """P(correct) of every respondent on every item, uncertainty included.
+
+    Shapes: items (N, K), abilities (M, K) -> forecasts (N, M).
+    """
+    a, theta = items.discrimination, abilities.mean
+    logit = a @ theta.T + items.intercept[:, None]  # (N, M)
+    extended = np.column_stack([theta, np.ones(len(theta), dtype=np.float32)])  # (M, K+1)
+    effect = np.einsum("mk,kl,ml->m", extended, items.effect_covariance, extended)  # (M,)
+    pairs = np.einsum("nk,nl->nkl", a, a).reshape(len(a), -1)  # (N, K*K)
+    ability = pairs @ abilities.covariance.reshape(len(theta), -1).T  # (N, M)
+    variance = np.maximum(items.effect_scale[:, None] * effect[None, :] + ability, 0.0)
+    floor = items.guessing[:, None]
+    p = floor + (1 - floor) * sigmoid(logit / np.sqrt(1 + PI_OVER_8 * variance))
+    return ResponseForecast(
+        p_correct=p.astype(np.float32),
+        logit=logit.astype(np.float32),
+        logit_sd=np.sqrt(variance).astype(np.float32),
+        guessing=items.guessing,
+    )
+
+
+def log_loss(p: FloatArray, score: FloatArray) -> float:
+    """Mean Bernoulli log-loss of probabilities against scores in [0, 1], in nats.
+
+    Fractional scores are taken as they are; cells where ``score`` is NaN do not count.
+    """
+    observed = ~np.isnan(score)
+    q = np.clip(np.asarray(p, dtype=np.float64)[observed], 1e-6, 1 - 1e-6)
+    y: Float64Array = np.asarray(score, dtype=np.float64)[observed]
+    return float(-np.mean(y * np.log(q) + (1 - y) * np.log1p(-q)))
