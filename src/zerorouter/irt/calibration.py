@@ -292,7 +292,7 @@ class _Fit:
         self.blocks = blocks
         self.block_of = block_of
         n_items = len(block_of)
-        self.ridge = None if features is None else RidgeRegression(features, settings.feature_ridge)
+        self.ridge = None if features is None else RidgeRegression(features)
         self.covariates = _with_constant(covariates, n_respondents)
         self.beta = np.zeros((n_items, k + 1), dtype=np.float32)  # item parameters (a, d)
         self.prior = np.zeros((n_items, k + 1), dtype=np.float32)  # their predicted means
@@ -307,6 +307,7 @@ class _Fit:
         self.intercepts = np.zeros(len(blocks))
         self.weights = np.zeros((1, k + 1), dtype=np.float32)
         self.penalties = np.zeros(k + 1)
+        self.weight_variance = np.full(k + 1, 1e-3)
         self._start()
 
     # -- start -----------------------------------------------------------------------------
@@ -458,7 +459,11 @@ class _Fit:
             self.weights = target.mean(axis=0, keepdims=True)
             self.prior[:] = self.weights
         else:
-            self.weights, self.penalties, self.prior = self.ridge.fit(target)
+            noise = np.diagonal(self.effect)
+            fixed = self.settings.feature_ridge
+            variance = self.weight_variance if fixed is None else noise / fixed
+            self.weights, self.weight_variance, self.prior = self.ridge.fit(target, noise, variance)
+            self.penalties = noise / variance
         left = self.beta[:, k] - self.prior[:, k]
         counts = np.bincount(self.block_of, minlength=len(self.blocks))
         sums = np.bincount(self.block_of, weights=left, minlength=len(self.blocks))

@@ -136,11 +136,15 @@ class ResponseForecast:
     guessing: Float32Array
 
     def interval(self, z: float = 1.645) -> tuple[Float32Array, Float32Array]:
-        """(N, M) lower and upper bounds of P(correct) at ``z`` standard deviations (90%)."""
+        """(N, M) lower and upper bounds of P(correct) at ``z`` standard deviations (90%).
+
+        The bounds are widened to hold ``p_correct``, which lies outside where an extreme logit
+        is very uncertain: the mean of a skewed spread is then beyond its quantiles.
+        """
         floor = self.guessing[:, None]
         low = floor + (1 - floor) * sigmoid(self.logit - z * self.logit_sd)
         high = floor + (1 - floor) * sigmoid(self.logit + z * self.logit_sd)
-        return low, high
+        return np.minimum(low, self.p_correct), np.maximum(high, self.p_correct)
 
 
 def sigmoid(x: FloatArray) -> Float32Array:
@@ -152,26 +156,70 @@ def sigmoid(x: FloatArray) -> Float32Array:
     return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """M abilities laid out for forecasting: what does not depend on the item, worked out once.
+
+    Attributes:
+        theta: (K, M) ability means.
+        pairs: (K(K+1)/2, M) covariances of ability pairs, those off the diagonal doubled.
+        effect: (M,) the quadratic form (theta, 1) Psi (theta, 1) of the items' covariance.
+    """
+
+    theta: Float32Array
+    pairs: Float32Array
+    effect: Float32Array
+
+    @classmethod
+    def of(cls, abilities: Abilities, effect_covariance: Float32Array) -> Panel:
+        """Lay out abilities for items whose effects have this covariance (K+1, K+1)."""
+        theta = abilities.mean.astype(np.float64)
+        m, k = theta.shape
+        extended = np.column_stack([theta, np.ones(m)])
+        effect = np.einsum("mk,kl,ml->m", extended, effect_covariance, extended)
+        pairs = [
+            (1 if i == j else 2) * abilities.covariance[:, i, j]
+            for i in range(k)
+            for j in range(i, k)
+        ]
+        return cls(
+            theta=np.ascontiguousarray(theta.T, dtype=np.float32),
+            pairs=np.array(pairs, dtype=np.float32),
+            effect=np.asarray(effect, dtype=np.float32),
+        )
+
+    def forecast(self, items: ItemParameters) -> ResponseForecast:
+        """P(correct) of the panel on every item, uncertainty included; shapes (N, M).
+
+        Sums run over the few dimensions with element-wise products instead of a matrix
+        product: a row then comes out the same to the last bit alone or in a batch.
+        """
+        a = items.discrimination[:, :, None]  # (N, K, 1)
+        logit = items.intercept[:, None] + a[:, 0] * self.theta[0]  # (N, M)
+        variance = items.effect_scale[:, None] * self.effect
+        row = 0
+        for i in range(items.n_dims):
+            if i:
+                logit += a[:, i] * self.theta[i]
+            for j in range(i, items.n_dims):
+                variance += (a[:, i] * a[:, j]) * self.pairs[row]
+                row += 1
+        np.maximum(variance, 0.0, out=variance)
+        p = sigmoid(logit / np.sqrt(1 + PI_OVER_8 * variance))
+        if items.guessing.any():
+            floor = items.guessing[:, None]
+            p = floor + (1 - floor) * p
+        return ResponseForecast(
+            p_correct=p, logit=logit, logit_sd=np.sqrt(variance), guessing=items.guessing
+        )
+
+
 def forecast(items: ItemParameters, abilities: Abilities) -> ResponseForecast:
     """P(correct) of every respondent on every item, uncertainty included.
 
     Shapes: items (N, K), abilities (M, K) -> forecasts (N, M).
     """
-    a, theta = items.discrimination, abilities.mean
-    logit = a @ theta.T + items.intercept[:, None]  # (N, M)
-    extended = np.column_stack([theta, np.ones(len(theta), dtype=np.float32)])  # (M, K+1)
-    effect = np.einsum("mk,kl,ml->m", extended, items.effect_covariance, extended)  # (M,)
-    pairs = np.einsum("nk,nl->nkl", a, a).reshape(len(a), -1)  # (N, K*K)
-    ability = pairs @ abilities.covariance.reshape(len(theta), -1).T  # (N, M)
-    variance = np.maximum(items.effect_scale[:, None] * effect[None, :] + ability, 0.0)
-    floor = items.guessing[:, None]
-    p = floor + (1 - floor) * sigmoid(logit / np.sqrt(1 + PI_OVER_8 * variance))
-    return ResponseForecast(
-        p_correct=p.astype(np.float32),
-        logit=logit.astype(np.float32),
-        logit_sd=np.sqrt(variance).astype(np.float32),
-        guessing=items.guessing,
-    )
+    return Panel.of(abilities, items.effect_covariance).forecast(items)
 
 
 def log_loss(p: FloatArray, score: FloatArray) -> float:
