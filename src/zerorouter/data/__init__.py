@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Evaluation records: reading, checking, grouping and importing them."""

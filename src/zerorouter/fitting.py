@@ -1,0 +1,630 @@
+"""From evaluation records to a latent space: everything that is learned, in one place.
+
+The order of work: prompts are rendered as requests and read by the code that serves; items,
+respondents and the feature regression are calibrated jointly; what held-out prompts reveal
+(probability calibration, the true size of item effects, how much wider to be far from the
+records) is measured by cross-fitting and folded into the predictor; domain, answer-length and
+support models are fitted beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from zerorouter.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
+from zerorouter.data.digests import digest_array, question_digest
+from zerorouter.data.responses import PromptTable, ResponseMatrix
+from zerorouter.errors import CalibrationError, require_extra
+from zerorouter.irt.calibration import Calibration, CalibrationSettings, calibrate
+from zerorouter.irt.identification import rotate
+from zerorouter.irt.model import ItemParameters, forecast, log_loss
+from zerorouter.irt.ridge import RidgeRegression
+from zerorouter.linking import RespondentCard
+from zerorouter.predict.domains import DOMAINS, domain_of_task
+from zerorouter.predict.encoders import Encoder, StaticEncoder
+from zerorouter.predict.features import FeatureReader, PromptFeatures
+from zerorouter.predict.items import ItemPredictor, Standardiser
+from zerorouter.predict.neighbours import Prototypes
+from zerorouter.predict.prompt import Prompt, read_prompt
+from zerorouter.predict.templates import render, template_for
+from zerorouter.predict.tokens import fit_answer_lengths
+from zerorouter.space import AnswerStyle, CalibratedItems, LatentSpace, PopulationPrior
+
+Report = Callable[[str, float], None]  # (what is being done, share done)
+
+CHARS_PER_TOKEN = 4.0
+SHORTEST_ANSWER_CHARS = 20  # shorter records are final answers whose reasoning was not kept
+# The records leave out the hidden tokens of reasoning models. Until a profile measures them
+# they are assumed to write eight times the visible length, give or take a factor e.
+REASONING_LENGTH_FACTOR = 8.0
+REASONING_LENGTH_SD = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingSettings:
+    """How to fit a space.
+
+    Attributes:
+        n_dims: K, the number of latent dimensions.
+        guess_floor: Whether options set a floor of one over their number.
+        folds: Folds of the cross-fit.
+        n_prototypes: Centroids that stand for the calibrated prompts.
+        preference_datasets: Data sets whose scores are preferences, not correctness; their
+            prompts shape domains, lengths and support, their scores nothing.
+        length_datasets: Data sets whose answer lengths are learned from; None for all.
+        max_iterations: Limit of each calibration.
+        seed: Seed of templates, folds and centroids.
+    """
+
+    n_dims: int = 3
+    guess_floor: bool = True
+    folds: int = 5
+    n_prototypes: int = 256
+    preference_datasets: frozenset[str] = frozenset()
+    length_datasets: frozenset[str] | None = None
+    max_iterations: int = 200
+    seed: int = 0
+
+
+def fit_space(
+    matrix: ResponseMatrix,
+    *,
+    cards: Mapping[str, RespondentCard] | None = None,
+    settings: FittingSettings | None = None,
+    encoder: Encoder | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> LatentSpace:
+    """Fit a space to a response matrix.
+
+    Args:
+        matrix: Records of one or more data sets, respondents merged by alias.
+        cards: What is known of respondents beyond the records' own ``models.csv``.
+        settings: How to fit.
+        encoder: Another encoder than the packaged static one.
+        provenance: Facts to keep with the space, such as data hashes and attributions.
+        report: Called with the stage and the share done.
+
+    Raises:
+        CalibrationError: the records cannot carry a fit.
+        MissingExtraError: scipy or scikit-learn is missing (the extra ``fit``).
+    """
+    require_extra("scipy", "fit", "calibrating a space")
+    require_extra("sklearn", "fit", "calibrating a space")
+    chosen = settings or FittingSettings()
+    tell = report or (lambda _stage, _share: None)
+    scored = _scored_items(matrix, chosen)
+    reader = FeatureReader(StaticEncoder.load(), encoder)
+    features = _read_features(matrix.prompts, reader, chosen.seed, tell)
+    standardise = Standardiser.fit(features)
+    x = standardise(features)
+    table, covariates = _covariates(matrix, cards or {})
+    fit = _Fitted(
+        scores=np.asarray(matrix.scores)[:, scored],
+        x=x[scored],
+        blocks=_dense(matrix.prompts.dataset[scored]),
+        groups=matrix.groups[scored],
+        guessing=features.guess_floor[scored] if chosen.guess_floor else None,
+        covariates=covariates,
+        settings=chosen,
+    )
+    tell("calibrating items and respondents", 0.0)
+    calibration = rotate(fit.calibrate(np.ones(len(fit.blocks), dtype=np.bool_)))
+    check = fit.cross_fit(calibration, tell)
+    tell("fitting domains", 0.0)
+    class_weights, class_domain, class_block = _fit_classes(matrix.prompts, scored, x, chosen)
+    tell("fitting support", 0.0)
+    prototypes = Prototypes.fit(
+        features.embedding, n_prototypes=chosen.n_prototypes, seed=chosen.seed
+    )
+    penalty = _support_penalty(fit, calibration, features.embedding[scored])
+    tell("fitting answer lengths", 0.0)
+    difficulty_scale, length_weights, styles = _fit_lengths(
+        matrix, scored, x, calibration.items, cards or {}, chosen
+    )
+    predictor = ItemPredictor(
+        standardise=standardise,
+        item_weights=check.correct(calibration.regression.weights),
+        class_weights=class_weights,
+        length_weights=length_weights,
+        class_domain=class_domain,
+        class_block=class_block,
+        domains=tuple(DOMAINS),
+        block_intercepts=(check.slope * calibration.block_intercepts).astype(np.float32),
+        effect_covariance=(check.spread * calibration.regression.effect_covariance).astype(
+            np.float32
+        ),
+        support_penalty=penalty,
+        prototypes=prototypes,
+    )
+    texts, options = matrix.prompts.texts, matrix.prompts.choices
+    where = np.flatnonzero(scored)
+    digests = digest_array(question_digest(texts[i], options[i] or ()) for i in where)
+    facts = {
+        "n_responses": calibration.n_responses,
+        "n_items": int(scored.sum()),
+        "n_respondents": len(matrix.respondents),
+        "log_loss": round(calibration.log_loss, 5),
+        "status": calibration.status.name,
+        "n_iterations": calibration.n_iterations,
+        "cross_fit": check.facts(),
+        "support_penalty": round(penalty, 4),
+        "linkage": str(matrix.linkage()),
+        "assumptions": {
+            "reasoning_length_factor": REASONING_LENGTH_FACTOR,
+            "reasoning_length_sd_log": REASONING_LENGTH_SD,
+        },
+        "settings": {
+            "n_dims": chosen.n_dims,
+            "guess_floor": chosen.guess_floor,
+            "folds": chosen.folds,
+            "n_prototypes": chosen.n_prototypes,
+            "preference_datasets": sorted(chosen.preference_datasets),
+            "length_datasets": None
+            if chosen.length_datasets is None
+            else sorted(chosen.length_datasets),
+            "max_iterations": chosen.max_iterations,
+            "seed": chosen.seed,
+        },
+    }
+    return LatentSpace(
+        predictor=predictor,
+        respondents=matrix.respondents,
+        abilities=calibration.abilities,
+        styles=styles,
+        difficulty_scale=difficulty_scale,
+        population=PopulationPrior(
+            covariates=table.names,
+            centre=table.centre,
+            scale=table.scale,
+            weights=calibration.population,
+            covariance=np.eye(chosen.n_dims, dtype=np.float32),
+        ),
+        calibrated=CalibratedItems(digests=digests, items=calibration.items),
+        encoder_name=reader.encoder_name,
+        provenance={**(provenance or {}), "fit": facts},
+    )
+
+
+# -- reading prompts as they will be served -------------------------------------------------
+
+
+def as_requests(prompts: PromptTable, seed: int) -> list[Prompt]:
+    """Each prompt rendered through a template drawn for its id, and read like a request.
+
+    Questions of records come without the instructions and option labels of real requests;
+    drawing among many renderings keeps the fit from learning one benchmark's format.
+    """
+    options = prompts.choices
+    out = []
+    for i, (prompt_id, text) in enumerate(zip(prompts.ids, prompts.texts, strict=True)):
+        style = template_for(prompt_id, seed)
+        out.append(read_prompt(render(text, options[i] or (), style, seed=seed)))
+    return out
+
+
+def _read_features(
+    prompts: PromptTable, reader: FeatureReader, seed: int, tell: Report
+) -> PromptFeatures:
+    requests = as_requests(prompts, seed)
+    n = len(requests)
+
+    def told() -> Any:
+        for i, request in enumerate(requests):
+            if i % 256 == 0:
+                tell("reading prompts", i / n)
+            yield request
+
+    return reader.read_each(told(), n)
+
+
+def _scored_items(matrix: ResponseMatrix, settings: FittingSettings) -> BoolArray:
+    """(N,) whether a prompt's scores enter the fit of P(correct)."""
+    names = matrix.prompts.dataset_names
+    unknown = settings.preference_datasets - set(names)
+    if unknown:
+        raise CalibrationError(
+            f"no data set named {sorted(unknown)[0]!r} to take as preferences; found: "
+            f"{', '.join(names)}"
+        )
+    preference = np.array([name in settings.preference_datasets for name in names])
+    scored: BoolArray = ~preference[matrix.prompts.dataset]
+    if len(matrix.respondents) < 2:
+        raise CalibrationError(
+            f"the records hold {len(matrix.respondents)} respondent; a space needs at least 2 "
+            "that answered the same prompts"
+        )
+    if scored.sum() < 50:
+        raise CalibrationError(
+            f"{int(scored.sum())} prompts carry scores of correctness; a space needs at least 50"
+        )
+    return scored
+
+
+# -- the population prior ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CovariateTable:
+    """How raw covariates were named, centred and scaled."""
+
+    names: tuple[str, ...]
+    centre: Float32Array
+    scale: Float32Array
+
+
+def covariates_of(card: RespondentCard | None, families: Sequence[str]) -> dict[str, float]:
+    """Raw covariates of a respondent's card; unknown facts are NaN, and become the mean.
+
+    Args:
+        card: What is known, or None for nothing.
+        families: Families that have an effect of their own.
+    """
+    log_params = released = log_price = log_context = math.nan
+    if card is not None:
+        log_params = math.log(card.params_b) if card.params_b else math.nan
+        if card.released:
+            year, month = int(card.released[:4]), card.released[5:7]
+            released = year + (int(month) - 0.5) / 12 if month else year + 0.5
+        if card.output_usd_per_mtok:
+            log_price = math.log(card.output_usd_per_mtok)
+        if card.context_tokens:
+            log_context = math.log(card.context_tokens)
+    variant = card.id.partition("#")[2] if card else ""
+    out = {
+        "log_params_b": log_params,
+        "released": released,
+        "log_output_usd_per_mtok": log_price,
+        "log_context_tokens": log_context,
+        "unknown_params": float(math.isnan(log_params)),
+        "unknown_released": float(math.isnan(released)),
+        "unknown_price": float(math.isnan(log_price)),
+        "reasoning": float(card is not None and card.reasoning),
+        "base": float(card is not None and card.is_base),
+        "direct": float(variant == "direct"),
+    }
+    for family in families:
+        out[f"family:{family}"] = float(card is not None and card.family == family)
+    return out
+
+
+def _covariates(
+    matrix: ResponseMatrix, cards: Mapping[str, RespondentCard]
+) -> tuple[CovariateTable, Float64Array]:
+    own = [_card_of(matrix, i, cards) for i in range(len(matrix.respondents))]
+    counts: dict[str, int] = {}
+    for card in own:
+        if card is not None and card.family:
+            counts[card.family] = counts.get(card.family, 0) + 1
+    families = sorted(family for family, count in counts.items() if count > 1)
+    rows = [covariates_of(card, families) for card in own]
+    names = tuple(rows[0])
+    raw = np.array([[row[name] for name in names] for row in rows])
+    known = ~np.isnan(raw)
+    centre = np.where(known, raw, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    filled = np.where(known, raw, centre)
+    scale = np.maximum(filled.std(axis=0), 1e-3)
+    # A family's effect is one of many: twice the scale makes the ridge shrink it four-fold.
+    scale[[name.startswith("family:") for name in names]] = 2.0
+    table = CovariateTable(
+        names=names, centre=centre.astype(np.float32), scale=scale.astype(np.float32)
+    )
+    return table, (filled - centre) / scale
+
+
+def _card_of(
+    matrix: ResponseMatrix, i: int, cards: Mapping[str, RespondentCard]
+) -> RespondentCard | None:
+    known = cards.get(matrix.respondents[i])
+    if known is not None:
+        return known
+    row = matrix.models[i]
+    if row.family is None and row.released is None and row.params_b is None and not row.priced:
+        return None
+    return RespondentCard(
+        id=matrix.respondents[i],
+        model=matrix.respondents[i],
+        family=row.family or "",
+        released=row.released,
+        params_b=row.params_b,
+        input_usd_per_mtok=row.input_usd_per_mtok,
+        output_usd_per_mtok=row.output_usd_per_mtok,
+        price_kind=row.price_kind,
+    )
+
+
+# -- calibration and its check ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossFit:
+    """What held-out prompts said of the predictor.
+
+    The predicted logit mu with variance v becomes ``offset + slope mu`` with ``spread v``.
+
+    Attributes:
+        log_loss: Of held-out cells, after the correction.
+        log_loss_before: Before it.
+    """
+
+    offset: float
+    slope: float
+    spread: float
+    log_loss: float
+    log_loss_before: float
+
+    def correct(self, weights: Float32Array) -> Float32Array:
+        """Item weights (D+1, K+1) with the correction folded in."""
+        out = weights * np.float32(self.slope)
+        out[-1, -1] += np.float32(self.offset)
+        return out
+
+    def facts(self) -> dict[str, float]:
+        """For the manifest."""
+        return {
+            "offset": round(self.offset, 4),
+            "slope": round(self.slope, 4),
+            "spread": round(self.spread, 4),
+            "log_loss": round(self.log_loss, 5),
+            "log_loss_before": round(self.log_loss_before, 5),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted:
+    """Scored items ready to be calibrated, whole or in part."""
+
+    scores: FloatArray  # (M, N)
+    x: Float32Array  # (N, D)
+    blocks: IntArray  # (N,)
+    groups: IntArray  # (N,)
+    guessing: Float32Array | None  # (N,)
+    covariates: Float64Array  # (M, C)
+    settings: FittingSettings
+
+    def calibrate(self, kept: BoolArray) -> Calibration:
+        """Calibrate the items where ``kept``."""
+        return calibrate(
+            self.scores[:, kept],
+            features=self.x[kept],
+            covariates=self.covariates,
+            blocks=self.blocks[kept],
+            guessing=None if self.guessing is None else self.guessing[kept],
+            settings=CalibrationSettings(
+                n_dims=self.settings.n_dims,
+                max_iterations=self.settings.max_iterations,
+                seed=self.settings.seed,
+            ),
+        )
+
+    def predicted(self, calibration: Calibration, where: BoolArray) -> ItemParameters:
+        """Items as the regression predicts them, as if they had no responses."""
+        n, k = int(where.sum()), calibration.items.n_dims
+        weights = calibration.regression.weights
+        beta = self.x[where] @ weights[:-1] + weights[-1]
+        guessing = np.zeros(n) if self.guessing is None else self.guessing[where]
+        return ItemParameters(
+            discrimination=beta[:, :k],
+            intercept=beta[:, k] + calibration.block_intercepts[self.blocks[where]],
+            guessing=guessing.astype(np.float32),
+            effect_scale=np.ones(n, dtype=np.float32),
+            effect_covariance=calibration.regression.effect_covariance,
+        )
+
+    def cross_fit(self, calibration: Calibration, tell: Report) -> CrossFit:
+        """Refit without each fold of prompt groups and compare forecasts with its responses."""
+        rng = np.random.default_rng(self.settings.seed)
+        _, group = np.unique(self.groups, return_inverse=True)
+        fold = rng.integers(0, self.settings.folds, group.max() + 1)[group]
+        cells = []
+        for f in range(self.settings.folds):
+            tell("checking on held-out prompts", f / self.settings.folds)
+            held = fold == f
+            if not held.any() or held.all():
+                continue
+            part = self.calibrate(~held)
+            items = self.predicted(part, held)
+            told = forecast(items, part.abilities)
+            scores = self.scores[:, held].T
+            seen = ~np.isnan(scores)
+            floor = np.broadcast_to(items.guessing[:, None], scores.shape)
+            cells.append(
+                np.stack(
+                    [told.logit[seen], told.logit_sd[seen] ** 2, floor[seen], scores[seen]]
+                ).astype(np.float64)
+            )
+        return _recalibrate(np.concatenate(cells, axis=1), calibration)
+
+
+def _recalibrate(cells: Float64Array, calibration: Calibration) -> CrossFit:
+    """Offset, slope and spread that minimise the log-loss of held-out cells (4, n)."""
+    from scipy.optimize import minimize
+
+    del calibration
+    stride = max(1, cells.shape[1] // 200_000)
+    logit, variance, floor, score = cells[:, ::stride]
+
+    def probability(parameters: FloatArray) -> Float64Array:
+        offset, log_slope, log_spread = parameters
+        mean = offset + np.exp(log_slope) * logit
+        damped = mean / np.sqrt(1 + np.pi / 8 * np.exp(log_spread) * variance)
+        out: Float64Array = floor + (1 - floor) / (1 + np.exp(-damped))
+        return out
+
+    start = np.zeros(3)
+    found = minimize(
+        lambda q: (
+            log_loss(probability(q), score)
+            # Slope and spread trade off; a weak pull to 1 settles which takes the slack.
+            + 1e-4 * float(q[1] ** 2 + q[2] ** 2)
+        ),
+        start,
+        method="Nelder-Mead",
+        options={"xatol": 1e-3, "fatol": 1e-7, "maxiter": 400},
+    ).x
+    return CrossFit(
+        offset=float(found[0]),
+        slope=float(np.exp(found[1])),
+        spread=float(np.exp(found[2])),
+        log_loss=log_loss(probability(found), score),
+        log_loss_before=log_loss(probability(start), score),
+    )
+
+
+def _support_penalty(fit: _Fitted, calibration: Calibration, embedding: Float32Array) -> float:
+    """How much wider item effects are far from the calibrated prompts.
+
+    Each data set in turn is predicted by a regression on the others. Its squared errors of the
+    intercept, over those of random folds, give the widening at the support that its prompts
+    have among the others' prototypes. With a single data set there is nothing to learn it
+    from, and the widening is 1 at no support.
+    """
+    n_blocks = int(fit.blocks.max()) + 1
+    if n_blocks < 2:
+        return 1.0
+    target = calibration.items.intercept[:, None]
+    effect = np.array([float(calibration.regression.effect_covariance[-1, -1])])
+    slack = effect / max(float(calibration.regression.ridge[-1]), 1e-6)
+
+    def squared_errors(held: BoolArray) -> Float64Array:
+        weights, _, _ = RidgeRegression(fit.x[~held]).fit(target[~held], effect, slack)
+        told = fit.x[held] @ weights[:-1, 0] + weights[-1, 0]
+        out: Float64Array = (target[held, 0] - told).astype(np.float64) ** 2
+        return out
+
+    fold = np.random.default_rng(fit.settings.seed).integers(0, 5, int(fit.groups.max()) + 1)
+    near = np.concatenate([squared_errors(fold[fit.groups] == f) for f in range(5)]).mean()
+    widenings, distances = [], []
+    for block in range(n_blocks):
+        held = fit.blocks == block
+        others = Prototypes.fit(
+            embedding[~held],
+            n_prototypes=fit.settings.n_prototypes,
+            seed=fit.settings.seed,
+        )
+        support = np.array([others.support(row) for row in embedding[held][::4]])
+        widenings.append(max(float(np.median(squared_errors(held)) / 0.455) / near - 1, 0.0))
+        distances.append(float(np.mean((1 - support) ** 2)))
+    # Least squares through the origin of widening on squared distance.
+    w, s = np.array(widenings), np.array(distances)
+    return float(np.clip((w @ s) / max(float(s @ s), 1e-9), 0.0, 10.0))
+
+
+# -- domains -----------------------------------------------------------------------------------
+
+
+def _fit_classes(
+    prompts: PromptTable, scored: BoolArray, x: Float32Array, settings: FittingSettings
+) -> tuple[Float32Array, IntArray, IntArray]:
+    """Multinomial regression of (data set, domain) on features: weights (D+1, C) and maps."""
+    from sklearn.linear_model import LogisticRegression
+
+    names = list(DOMAINS)
+    domain = np.array([names.index(domain_of_task(task or "")) for task in prompts.tasks])
+    block_of_dataset = np.full(len(prompts.dataset_names), -1)
+    present = np.unique(prompts.dataset[scored])
+    block_of_dataset[present] = np.arange(len(present))
+    pairs = prompts.dataset.astype(np.int64) * len(names) + domain
+    classes, label = np.unique(pairs, return_inverse=True)
+    dataset = classes // len(names)
+    weights = np.zeros((x.shape[1] + 1, len(classes)), dtype=np.float32)
+    if len(classes) > 1:
+        model = LogisticRegression(C=0.002, max_iter=200, tol=1e-3, random_state=settings.seed)
+        model.fit(x, label)
+        if len(classes) == 2:  # sklearn keeps one row for two classes
+            weights[:-1, 1], weights[-1, 1] = model.coef_[0], model.intercept_[0]
+        else:
+            weights[:-1], weights[-1] = model.coef_.T, model.intercept_
+    return (
+        weights,
+        (classes % len(names)).astype(np.int32),
+        block_of_dataset[dataset].astype(np.int32),
+    )
+
+
+# -- answer lengths ----------------------------------------------------------------------------
+
+
+def _fit_lengths(
+    matrix: ResponseMatrix,
+    scored: BoolArray,
+    x: Float32Array,
+    items: ItemParameters,
+    cards: Mapping[str, RespondentCard],
+    settings: FittingSettings,
+) -> tuple[tuple[float, float], Float32Array, AnswerStyle]:
+    """Difficulty scale, length readout (D+1,), and the answer style of each respondent."""
+    scale = (float(np.mean(items.intercept)), float(np.std(items.intercept)) or 1.0)
+    standard = np.zeros(len(scored))
+    standard[scored] = (scale[0] - items.intercept) / scale[1]
+    reasoning = np.array(
+        [(card := cards.get(name)) is not None and card.reasoning for name in matrix.respondents]
+    )
+    log_length = _log_lengths(matrix, settings)
+    log_length[reasoning] = np.nan  # what is on record leaves out most of what is billed
+    n = len(matrix.respondents)
+    weights = np.zeros(x.shape[1] + 1, dtype=np.float32)
+    if np.isnan(log_length).all():
+        weights[-1] = np.log(300.0)  # tokens; nothing on record says more
+        flat = np.zeros(n, dtype=np.float32)
+        return scale, weights, AnswerStyle(offset=flat, slope=flat, sd=np.ones_like(flat))
+    lengths = fit_answer_lengths(log_length, standard)
+    known = ~np.isnan(lengths.level)
+    level = lengths.level[known].astype(np.float32)[:, None]
+    ridge = RidgeRegression(x[known])
+    noise, variance = np.array([level.var()]), np.array([1e-3])
+    for _ in range(20):  # EM for the evidence; the noise follows the residuals
+        readout, variance, fitted = ridge.fit(level, noise, variance)
+        noise = np.array([float(np.mean((level - fitted) ** 2)) + 1e-6])
+    weights[:] = readout[:, 0]
+    seen = ~np.isnan(lengths.offset)
+    spread = float(np.nanstd(lengths.offset))
+    sd = float(np.sqrt(np.nanmean(lengths.sd**2)))
+    unseen_sd = math.hypot(sd, spread)
+    offset = np.where(seen, lengths.offset, 0.0)
+    slope = np.where(seen, lengths.slope, 0.0)
+    sds = np.where(seen, lengths.sd, unseen_sd)
+    offset[reasoning] = math.log(REASONING_LENGTH_FACTOR)
+    sds[reasoning] = REASONING_LENGTH_SD
+    return (
+        scale,
+        weights,
+        AnswerStyle(
+            offset=offset.astype(np.float32),
+            slope=slope.astype(np.float32),
+            sd=sds.astype(np.float32),
+        ),
+    )
+
+
+def _log_lengths(matrix: ResponseMatrix, settings: FittingSettings) -> Float64Array:
+    """(M, N) log output tokens: counted ones first, else characters over four."""
+    tokens = matrix.matrix("output_tokens").astype(np.float64)
+    chars = matrix.matrix("output_chars").astype(np.float64)
+    chars[chars < SHORTEST_ANSWER_CHARS] = np.nan
+    length = np.where(tokens >= 1, tokens, chars / CHARS_PER_TOKEN)
+    if settings.length_datasets is not None:
+        names = matrix.prompts.dataset_names
+        used = np.array([name in settings.length_datasets for name in names])
+        length[:, ~used[matrix.prompts.dataset]] = np.nan
+    out: Float64Array = np.log(length)
+    return out
+
+
+def _dense(labels: IntArray) -> IntArray:
+    """Labels renumbered from 0 without gaps."""
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def with_version(space: LatentSpace, date: str) -> LatentSpace:
+    """The space stamped with a version: its date and a hash of what it predicts with."""
+    import hashlib
+
+    payload = space.predictor.item_weights.tobytes() + space.abilities.mean.tobytes()
+    version = f"{date}-{hashlib.sha256(payload).hexdigest()[:8]}"
+    return replace(space, provenance={**space.provenance, "version": version, "date": date})

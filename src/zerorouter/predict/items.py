@@ -1,0 +1,166 @@
+"""The predictor: prompt features to item parameters, domain, answer length and support.
+
+All outputs are read by one linear map from the standardised features:
+
+- the item parameters (a, d), from the regression fitted with the responses;
+- a class, that is a pair of data set and domain, by multinomial regression: its domain is
+  shown to people, its data set tells which block's intercept to expect;
+- the shared level of log answer lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from zerorouter.arrays import Float32Array, IntArray
+from zerorouter.irt.model import ItemParameters
+from zerorouter.predict.features import PromptFeatures, guess_floor
+from zerorouter.predict.neighbours import Prototypes
+
+CLIP = np.float32(4.0)  # standard deviations; a freak value must not decide alone
+LEAST_DISCRIMINATION = np.float32(0.05)  # more general ability never lowers P(correct)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Standardiser:
+    """Centres and scales features; those that never varied at fit are ignored.
+
+    Attributes:
+        centre: (D,)
+        inverse_scale: (D,), zero for ignored features.
+    """
+
+    centre: Float32Array
+    inverse_scale: Float32Array
+
+    @classmethod
+    def fit(cls, features: PromptFeatures) -> Standardiser:
+        """Measure means and standard deviations over the prompts."""
+        raw = np.hstack([features.embedding, features.structure])
+        sd = raw.std(axis=0, dtype=np.float64)
+        varied = sd > 1e-4
+        inverse = np.where(varied, 1 / np.where(varied, sd, 1.0), 0.0)
+        return cls(
+            centre=raw.mean(axis=0, dtype=np.float64).astype(np.float32),
+            inverse_scale=inverse.astype(np.float32),
+        )
+
+    def __call__(self, features: PromptFeatures) -> Float32Array:
+        """(N, D) standardised features, clipped."""
+        raw = np.hstack([features.embedding, features.structure])
+        raw -= self.centre
+        raw *= self.inverse_scale
+        return np.clip(raw, -CLIP, CLIP, out=raw)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PromptReadings:
+    """What the predictor says of N prompts, before any model is looked at.
+
+    Attributes:
+        items: Predicted item parameters with their uncertainty.
+        domain: (N,) position in the predictor's ``domains``.
+        log_length: (N,) shared level of the natural log of output tokens.
+        support: (N,) see `neighbours`.
+    """
+
+    items: ItemParameters
+    domain: IntArray
+    log_length: Float32Array
+    support: Float32Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ItemPredictor:
+    """Fitted readouts; made by `zerorouter.fitting`, kept in a space.
+
+    Attributes:
+        standardise: Applied to raw features first.
+        item_weights: (D+1, K+1) readout of (a, d); the last row is the constant.
+        class_weights: (D+1, C) readout of the class logits.
+        length_weights: (D+1,) readout of the log length level.
+        class_domain: (C,) domain of each class.
+        class_block: (C,) block (data set) of each class, -1 where it has no responses.
+        domains: Names of the domains.
+        block_intercepts: (B,)
+        effect_covariance: (K+1, K+1) of what features do not tell, for prompts like the
+            calibrated ones.
+        support_penalty: How much wider it is with no support at all: the covariance is
+            multiplied by ``1 + support_penalty (1 - support)^2``.
+        prototypes: Where the calibrated prompts lie.
+    """
+
+    standardise: Standardiser
+    item_weights: Float32Array
+    class_weights: Float32Array
+    length_weights: Float32Array
+    class_domain: IntArray
+    class_block: IntArray
+    domains: tuple[str, ...]
+    block_intercepts: Float32Array
+    effect_covariance: Float32Array
+    support_penalty: float
+    prototypes: Prototypes
+
+    @property
+    def n_dims(self) -> int:
+        """K."""
+        return int(self.item_weights.shape[1]) - 1
+
+    def read(self, features: PromptFeatures) -> PromptReadings:
+        """Predict N prompts; each row is the same to the last bit alone or in a batch."""
+        n, k = len(features), self.n_dims
+        standard = self.standardise(features)
+        weights, constant = self._readout
+        out = np.empty((n, len(constant)), dtype=np.float32)
+        support = np.empty(n, dtype=np.float32)
+        for i in range(n):  # row by row: a matrix product may round a row by its neighbours
+            np.dot(standard[i], weights, out=out[i])
+            support[i] = self.prototypes.support(features.embedding[i])
+        out += constant
+        a, d, level, logits = out[:, :k], out[:, k], out[:, k + 1], out[:, k + 2 :]
+        a[:, 0] = np.maximum(a[:, 0], LEAST_DISCRIMINATION)
+        logits -= logits.max(axis=1, keepdims=True)
+        odds = np.exp(logits)
+        d = d + (odds * self._class_intercept).sum(axis=1) / odds.sum(axis=1)
+        by_domain = np.stack([odds[:, where].sum(axis=1) for where in self._domain_classes], axis=1)
+        scale = 1 + np.float32(self.support_penalty) * (1 - support) ** 2
+        return PromptReadings(
+            items=ItemParameters(
+                discrimination=a,
+                intercept=d,
+                guessing=guess_floor(features.structure),
+                effect_scale=scale,
+                effect_covariance=self.effect_covariance,
+            ),
+            domain=self._shown_domains[by_domain.argmax(axis=1)],
+            log_length=level,
+            support=support,
+        )
+
+    def domain_names(self, readings: PromptReadings) -> Sequence[str]:
+        """The domains of readings, by name."""
+        return [self.domains[int(i)] for i in readings.domain]
+
+    @cached_property
+    def _readout(self) -> tuple[Float32Array, Float32Array]:
+        """Weights (D, T) and constants (T,) of all outputs: a, d, level, class logits."""
+        joined = np.hstack([self.item_weights, self.length_weights[:, None], self.class_weights])
+        return np.ascontiguousarray(joined[:-1]), joined[-1].copy()
+
+    @cached_property
+    def _class_intercept(self) -> Float32Array:
+        known = np.append(self.block_intercepts, np.float32(0.0))  # block -1 reads the 0
+        return np.asarray(known[self.class_block], dtype=np.float32)
+
+    @cached_property
+    def _shown_domains(self) -> IntArray:
+        return np.unique(self.class_domain)
+
+    @cached_property
+    def _domain_classes(self) -> list[IntArray]:
+        return [np.flatnonzero(self.class_domain == d) for d in self._shown_domains]

@@ -1,0 +1,57 @@
+"""How close a prompt lies to the calibrated ones.
+
+A few hundred centroids of the calibrated prompts' embeddings stand for all of them; no row
+per prompt is kept. `support` is the share of calibrated prompts that lie farther from their
+nearest centroid than the prompt in question: 0.5 is an ordinary calibrated prompt, near 0 is
+unlike anything calibrated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zerorouter.arrays import Float32Array, FloatArray
+
+QUANTILES = 101
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prototypes:
+    """Centroids of calibrated prompts and how near those prompts lie to them.
+
+    Attributes:
+        centroids: (P, dim) unit vectors.
+        similarity_quantiles: (101,) rising cosine similarities of calibrated prompts to
+            their nearest centroid.
+    """
+
+    centroids: Float32Array
+    similarity_quantiles: Float32Array
+
+    @classmethod
+    def fit(cls, embeddings: FloatArray, *, n_prototypes: int, seed: int) -> Prototypes:
+        """K-means centroids of unit embeddings, the likeness measured on held-out rows.
+
+        Every fifth row is held out of the clustering, so that the quantiles describe prompts
+        that did not shape the centroids.
+        """
+        from sklearn.cluster import KMeans
+
+        held = np.arange(len(embeddings)) % 5 == 4
+        kept = embeddings[~held]
+        means = KMeans(
+            n_clusters=min(n_prototypes, len(kept)), n_init=1, max_iter=25, random_state=seed
+        ).fit(kept)
+        centroids = means.cluster_centers_.astype(np.float32)
+        centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
+        nearest = (embeddings[held] @ centroids.T).max(axis=1)
+        quantiles = np.quantile(nearest, np.linspace(0, 1, QUANTILES))
+        return cls(centroids=centroids, similarity_quantiles=quantiles.astype(np.float32))
+
+    def support(self, embedding: Float32Array) -> float:
+        """Support of one unit embedding (dim,), in [0, 1]."""
+        nearest = float((self.centroids @ embedding).max())
+        at = int(self.similarity_quantiles.searchsorted(nearest))
+        return min(at / (QUANTILES - 1), 1.0)

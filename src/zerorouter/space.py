@@ -1,0 +1,305 @@
+"""The universal latent space on disk and in memory: a predictor and the respondents in it.
+
+`LatentSpace.load()` reads the space that ships with the package; `save` writes a folder of
+safetensors and JSON (see `artifacts`) with full provenance. A space holds no prompt text and
+no response: calibrated items are kept by the hash of their question alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zerorouter.arrays import Float32Array
+from zerorouter.artifacts import load_folder, save_folder
+from zerorouter.errors import CorruptArtifactError, UnknownNameError
+from zerorouter.irt.model import Abilities, ItemParameters
+from zerorouter.predict.encoders import Encoder, StaticEncoder
+from zerorouter.predict.features import FeatureReader
+from zerorouter.predict.items import ItemPredictor, PromptReadings, Standardiser
+from zerorouter.predict.neighbours import Prototypes
+from zerorouter.predict.prompt import Prompt
+
+FORMAT = "zerorouter-space"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalibratedItems:
+    """Items whose parameters were estimated from responses, without their text.
+
+    Attributes:
+        digests: (N, 2) uint64, the first 128 bits of the SHA-256 of the normalised question.
+        items: Their parameters; ``effect_scale`` is the share of uncertainty left.
+    """
+
+    digests: NDArray[np.uint64]
+    items: ItemParameters
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PopulationPrior:
+    """Where a respondent is expected to lie before it answers anything.
+
+    ``theta ~ N(weights^T (z, 1), covariance)`` with z the standardised covariates of its card.
+
+    Attributes:
+        covariates: Names of the covariates, as `fitting.covariates_of` computes them.
+        centre: (C,) subtracted from raw covariates.
+        scale: (C,) divided by.
+        weights: (C+1, K), the last row the constant.
+        covariance: (K, K)
+    """
+
+    covariates: tuple[str, ...]
+    centre: Float32Array
+    scale: Float32Array
+    weights: Float32Array
+    covariance: Float32Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnswerStyle:
+    """How long each respondent's answers are; see `predict.tokens`.
+
+    Attributes:
+        offset: (M,) log length relative to the shared level, pooled where unseen.
+        slope: (M,) change per unit of standardised difficulty.
+        sd: (M,) residual standard deviation of the log length.
+    """
+
+    offset: Float32Array
+    slope: Float32Array
+    sd: Float32Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LatentSpace:
+    """A fitted space.
+
+    Attributes:
+        predictor: Prompt features to item parameters.
+        respondents: (M,) names.
+        abilities: Posterior of each respondent.
+        styles: Answer lengths of each respondent.
+        difficulty_scale: Mean and standard deviation of item difficulty, which lengths use.
+        population: The prior of new respondents.
+        calibrated: Calibrated items by hash.
+        encoder_name: The encoder it was fitted with.
+        provenance: Data hashes, settings, date, diagnostics, attributions.
+    """
+
+    predictor: ItemPredictor
+    respondents: tuple[str, ...]
+    abilities: Abilities
+    styles: AnswerStyle
+    difficulty_scale: tuple[float, float]
+    population: PopulationPrior
+    calibrated: CalibratedItems
+    encoder_name: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Names the fit: its date and the start of its arrays' hash."""
+        return str(self.provenance.get("version", "unsaved"))
+
+    @property
+    def n_dims(self) -> int:
+        """K, the number of latent dimensions."""
+        return self.predictor.n_dims
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.respondents)}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def index(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Positions of respondents.
+
+        Raises:
+            UnknownNameError: one is not in the space.
+        """
+        for name in names:
+            if name not in self._index:
+                raise UnknownNameError("respondent", name, self.respondents)
+        return np.array([self._index[name] for name in names], dtype=np.int64)
+
+    def reader(self, encoder: Encoder | None = None) -> SpaceReader:
+        """Prompts to readings, with the packaged static encoder unless another is handed over.
+
+        Raises:
+            CorruptArtifactError: the space was fitted with another encoder.
+        """
+        features = FeatureReader(StaticEncoder.load(), encoder)
+        if features.encoder_name != self.encoder_name:
+            raise CorruptArtifactError(
+                f"the space was fitted with the encoder {self.encoder_name!r}, this one is "
+                f"{features.encoder_name!r}; calibrate anew, or use the encoder it was made with"
+            )
+        return SpaceReader(features, self.predictor)
+
+    def save(self, folder: Path) -> None:
+        """Write the space to a folder, atomically."""
+        p, prototypes = self.predictor, self.predictor.prototypes
+        save_folder(
+            folder,
+            format_name=FORMAT,
+            format_version=FORMAT_VERSION,
+            arrays={
+                "standardise.centre": p.standardise.centre,
+                "standardise.inverse_scale": p.standardise.inverse_scale,
+                "predictor.item_weights": p.item_weights,
+                "predictor.class_weights": p.class_weights,
+                "predictor.length_weights": p.length_weights,
+                "predictor.class_domain": p.class_domain.astype(np.int32),
+                "predictor.class_block": p.class_block.astype(np.int32),
+                "predictor.block_intercepts": p.block_intercepts,
+                "predictor.effect_covariance": p.effect_covariance,
+                "prototypes.centroids": prototypes.centroids.astype(np.float16),
+                "prototypes.similarity_quantiles": prototypes.similarity_quantiles,
+                "abilities.mean": self.abilities.mean,
+                "abilities.covariance": self.abilities.covariance,
+                "styles.offset": self.styles.offset,
+                "styles.slope": self.styles.slope,
+                "styles.sd": self.styles.sd,
+                "population.centre": self.population.centre,
+                "population.scale": self.population.scale,
+                "population.weights": self.population.weights,
+                "population.covariance": self.population.covariance,
+                "calibrated.digests": self.calibrated.digests,
+                "calibrated.discrimination": self.calibrated.items.discrimination.astype(
+                    np.float16
+                ),
+                "calibrated.intercept": self.calibrated.items.intercept.astype(np.float16),
+                "calibrated.guessing": self.calibrated.items.guessing.astype(np.float16),
+                "calibrated.effect_scale": self.calibrated.items.effect_scale.astype(np.float16),
+                "calibrated.effect_covariance": self.calibrated.items.effect_covariance,
+            },
+            facts={
+                "encoder": self.encoder_name,
+                "respondents": list(self.respondents),
+                "domains": list(p.domains),
+                "covariates": list(self.population.covariates),
+                "support_penalty": p.support_penalty,
+                "difficulty_scale": list(self.difficulty_scale),
+                "provenance": dict(self.provenance),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> LatentSpace:
+        """Read a space; without ``folder`` the one that ships with the package.
+
+        Raises:
+            ArtifactError: it is missing, damaged, or of a later version.
+        """
+        if folder is not None:
+            return cls._read(folder)
+        with resources.as_file(resources.files("zerorouter") / "assets" / "space") as shipped:
+            return cls._read(shipped)
+
+    @classmethod
+    def _read(cls, folder: Path) -> LatentSpace:
+        arrays, facts = load_folder(folder, format_name=FORMAT, newest_version=FORMAT_VERSION)
+        try:
+            return cls._assemble(arrays, facts)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CorruptArtifactError(
+                f"{folder} is incomplete or inconsistent ({type(error).__name__}: {error}); "
+                "make it anew with 'zerorouter calibrate'"
+            ) from error
+
+    @classmethod
+    def _assemble(cls, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> LatentSpace:
+        def wide(name: str) -> Float32Array:
+            return arrays[name].astype(np.float32)
+
+        predictor = ItemPredictor(
+            standardise=Standardiser(
+                centre=arrays["standardise.centre"],
+                inverse_scale=arrays["standardise.inverse_scale"],
+            ),
+            item_weights=arrays["predictor.item_weights"],
+            class_weights=arrays["predictor.class_weights"],
+            length_weights=arrays["predictor.length_weights"],
+            class_domain=arrays["predictor.class_domain"],
+            class_block=arrays["predictor.class_block"],
+            domains=tuple(facts["domains"]),
+            block_intercepts=arrays["predictor.block_intercepts"],
+            effect_covariance=arrays["predictor.effect_covariance"],
+            support_penalty=float(facts["support_penalty"]),
+            prototypes=Prototypes(
+                centroids=wide("prototypes.centroids"),
+                similarity_quantiles=arrays["prototypes.similarity_quantiles"],
+            ),
+        )
+        respondents = tuple(facts["respondents"])
+        abilities = Abilities(
+            mean=arrays["abilities.mean"], covariance=arrays["abilities.covariance"]
+        )
+        _require(
+            len(respondents) == len(abilities.mean), "respondents and abilities differ in number"
+        )
+        _require(
+            predictor.item_weights.shape
+            == (len(predictor.standardise.centre) + 1, abilities.mean.shape[1] + 1),
+            "the predictor and the abilities differ in dimensions",
+        )
+        mean, sd = facts["difficulty_scale"]
+        return cls(
+            predictor=predictor,
+            respondents=respondents,
+            abilities=abilities,
+            styles=AnswerStyle(
+                offset=arrays["styles.offset"],
+                slope=arrays["styles.slope"],
+                sd=arrays["styles.sd"],
+            ),
+            difficulty_scale=(float(mean), float(sd)),
+            population=PopulationPrior(
+                covariates=tuple(facts["covariates"]),
+                centre=arrays["population.centre"],
+                scale=arrays["population.scale"],
+                weights=arrays["population.weights"],
+                covariance=arrays["population.covariance"],
+            ),
+            calibrated=CalibratedItems(
+                digests=arrays["calibrated.digests"],
+                items=ItemParameters(
+                    discrimination=wide("calibrated.discrimination"),
+                    intercept=wide("calibrated.intercept"),
+                    guessing=wide("calibrated.guessing"),
+                    effect_scale=wide("calibrated.effect_scale"),
+                    effect_covariance=arrays["calibrated.effect_covariance"],
+                ),
+            ),
+            encoder_name=str(facts["encoder"]),
+            provenance=facts["provenance"],
+        )
+
+
+class SpaceReader:
+    """Prompts to readings of one space."""
+
+    def __init__(self, features: FeatureReader, predictor: ItemPredictor) -> None:
+        self._features = features
+        self._predictor = predictor
+
+    def read(self, prompts: Sequence[Prompt]) -> PromptReadings:
+        """Readings of prompts; each row equals that of the prompt alone."""
+        return self._predictor.read(self._features.read(prompts))
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
