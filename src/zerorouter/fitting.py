@@ -22,7 +22,8 @@ from zerorouter.data.responses import PromptTable, ResponseMatrix
 from zerorouter.errors import CalibrationError, require_extra
 from zerorouter.irt.calibration import Calibration, CalibrationSettings, calibrate
 from zerorouter.irt.identification import rotate
-from zerorouter.irt.model import ItemParameters, forecast, log_loss
+from zerorouter.irt.model import ItemParameters, forecast
+from zerorouter.irt.recalibration import CrossFit, HeldOut, recalibrate
 from zerorouter.irt.ridge import RidgeRegression
 from zerorouter.linking import RespondentCard
 from zerorouter.predict.domains import DOMAINS, domain_of_task
@@ -115,7 +116,7 @@ def fit_space(
     )
     tell("calibrating items and respondents", 0.0)
     calibration = rotate(fit.calibrate(np.ones(len(fit.blocks), dtype=np.bool_)))
-    check = fit.cross_fit(calibration, tell)
+    check = fit.cross_fit(tell)
     tell("fitting domains", 0.0)
     class_weights, class_domain, class_block = _fit_classes(matrix.prompts, scored, x, chosen)
     tell("fitting support", 0.0)
@@ -342,40 +343,6 @@ def _card_of(
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossFit:
-    """What held-out prompts said of the predictor.
-
-    The predicted logit mu with variance v becomes ``offset + slope mu`` with ``spread v``.
-
-    Attributes:
-        log_loss: Of held-out cells, after the correction.
-        log_loss_before: Before it.
-    """
-
-    offset: float
-    slope: float
-    spread: float
-    log_loss: float
-    log_loss_before: float
-
-    def correct(self, weights: Float32Array) -> Float32Array:
-        """Item weights (D+1, K+1) with the correction folded in."""
-        out = weights * np.float32(self.slope)
-        out[-1, -1] += np.float32(self.offset)
-        return out
-
-    def facts(self) -> dict[str, float]:
-        """For the manifest."""
-        return {
-            "offset": round(self.offset, 4),
-            "slope": round(self.slope, 4),
-            "spread": round(self.spread, 4),
-            "log_loss": round(self.log_loss, 5),
-            "log_loss_before": round(self.log_loss_before, 5),
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Fitted:
     """Scored items ready to be calibrated, whole or in part."""
 
@@ -416,12 +383,12 @@ class _Fitted:
             effect_covariance=calibration.regression.effect_covariance,
         )
 
-    def cross_fit(self, calibration: Calibration, tell: Report) -> CrossFit:
+    def cross_fit(self, tell: Report) -> CrossFit:
         """Refit without each fold of prompt groups and compare forecasts with its responses."""
         rng = np.random.default_rng(self.settings.seed)
         _, group = np.unique(self.groups, return_inverse=True)
         fold = rng.integers(0, self.settings.folds, group.max() + 1)[group]
-        cells = []
+        held_out = []
         for f in range(self.settings.folds):
             tell("checking on held-out prompts", f / self.settings.folds)
             held = fold == f
@@ -429,51 +396,12 @@ class _Fitted:
                 continue
             part = self.calibrate(~held)
             items = self.predicted(part, held)
-            told = forecast(items, part.abilities)
-            scores = self.scores[:, held].T
-            seen = ~np.isnan(scores)
-            floor = np.broadcast_to(items.guessing[:, None], scores.shape)
-            cells.append(
-                np.stack(
-                    [told.logit[seen], told.logit_sd[seen] ** 2, floor[seen], scores[seen]]
-                ).astype(np.float64)
+            held_out.append(
+                HeldOut.of(
+                    items, forecast(items, part.abilities), part.abilities, self.scores[:, held].T
+                )
             )
-        return _recalibrate(np.concatenate(cells, axis=1), calibration)
-
-
-def _recalibrate(cells: Float64Array, calibration: Calibration) -> CrossFit:
-    """Offset, slope and spread that minimise the log-loss of held-out cells (4, n)."""
-    from scipy.optimize import minimize
-
-    del calibration
-    stride = max(1, cells.shape[1] // 200_000)
-    logit, variance, floor, score = cells[:, ::stride]
-
-    def probability(parameters: FloatArray) -> Float64Array:
-        offset, log_slope, log_spread = parameters
-        mean = offset + np.exp(log_slope) * logit
-        damped = mean / np.sqrt(1 + np.pi / 8 * np.exp(log_spread) * variance)
-        out: Float64Array = floor + (1 - floor) / (1 + np.exp(-damped))
-        return out
-
-    start = np.zeros(3)
-    found = minimize(
-        lambda q: (
-            log_loss(probability(q), score)
-            # Slope and spread trade off; a weak pull to 1 settles which takes the slack.
-            + 1e-4 * float(q[1] ** 2 + q[2] ** 2)
-        ),
-        start,
-        method="Nelder-Mead",
-        options={"xatol": 1e-3, "fatol": 1e-7, "maxiter": 400},
-    ).x
-    return CrossFit(
-        offset=float(found[0]),
-        slope=float(np.exp(found[1])),
-        spread=float(np.exp(found[2])),
-        log_loss=log_loss(probability(found), score),
-        log_loss_before=log_loss(probability(start), score),
-    )
+        return recalibrate(held_out)
 
 
 def _support_penalty(fit: _Fitted, calibration: Calibration, embedding: Float32Array) -> float:

@@ -53,9 +53,9 @@ CHUNK = 1024  # items handled at a time: the chunk's responses stay in the proce
 class Convergence(Enum):
     """What came of the fit; the value is the advice to a person."""
 
-    CONVERGED = "the abilities stopped moving; the fit can be used"
+    CONVERGED = "the logits stopped moving; the fit can be used"
     ITERATION_LIMIT = (
-        "the iteration limit was reached before the abilities settled; raise max_iterations, "
+        "the iteration limit was reached before the logits settled; raise max_iterations, "
         "or lower n_dims if respondents are few"
     )
 
@@ -67,7 +67,9 @@ class CalibrationSettings:
     Attributes:
         n_dims: K, the number of latent dimensions.
         max_iterations: Alternations of items and respondents at most.
-        tolerance: Stop when the root mean square change of the abilities falls below it.
+        tolerance: Stop when the root mean square change of a sample of logits from one
+            iteration to the next falls below it. Logits are compared because abilities may
+            drift along directions that change no probability.
         relaxation: Over-relaxation of the majorised steps, in [1, 2).
         feature_ridge: Penalty of the feature weights in units of items; None chooses it per
             output by generalised cross-validation.
@@ -77,7 +79,7 @@ class CalibrationSettings:
 
     n_dims: int = 4
     max_iterations: int = 60
-    tolerance: float = 5e-3
+    tolerance: float = 1e-2
     relaxation: float = 1.7
     feature_ridge: float | None = None
     effect_prior_items: float = 50.0
@@ -308,6 +310,7 @@ class _Fit:
         self.weights = np.zeros((1, k + 1), dtype=np.float32)
         self.penalties = np.zeros(k + 1)
         self.weight_variance = np.full(k + 1, 1e-3)
+        self.probes: tuple[Float32Array, ...] = ()  # logits of each block's first items
         self._start()
 
     # -- start -----------------------------------------------------------------------------
@@ -349,18 +352,24 @@ class _Fit:
     # -- iterations ------------------------------------------------------------------------
 
     def run(self) -> tuple[Convergence, int]:
-        """Alternate until the abilities settle or the limit is reached."""
+        """Alternate until the logits settle or the limit is reached."""
         for iteration in range(1, self.settings.max_iterations + 1):
-            before = self.theta.copy()
+            before = self.probes
             gradient, hessian = self._update_items()
             self._update_respondents(gradient, hessian)
             self._update_regression()
             self._update_effect()
             self._update_population()
-            moved = float(np.sqrt(np.mean((self.theta - before) ** 2)))
-            if moved < self.settings.tolerance and iteration >= 3:
+            if iteration >= 3 and self._moved(before) < self.settings.tolerance:
                 return Convergence.CONVERGED, iteration
         return Convergence.ITERATION_LIMIT, self.settings.max_iterations
+
+    def _moved(self, before: tuple[Float32Array, ...]) -> float:
+        """Root mean square change of the probed logits since ``before``."""
+        total = sum(
+            float(np.sum((new - old) ** 2)) for new, old in zip(self.probes, before, strict=True)
+        )
+        return float(np.sqrt(total / sum(probe.size for probe in self.probes)))
 
     def _update_items(self) -> tuple[Float64Array, Float64Array]:
         """One relaxed step of all items; returns the respondents' gradient and Hessian.
@@ -371,6 +380,7 @@ class _Fit:
         m, k = self.theta.shape
         gradient = np.zeros((m, k))
         hessian = np.zeros((m, k, k))
+        probes = []
         precision = np.linalg.inv(self.effect)
         for index, block in enumerate(self.blocks):
             extended = np.column_stack(
@@ -388,7 +398,9 @@ class _Fit:
             pull = (precision @ step).astype(np.float32)
             shrink = ((kappa * spread + precision) @ step).astype(np.float32)
             push = step.astype(np.float32)
-            block_gradient, curvature = self._sweep(block, extended, push, pull, shrink)
+            block_gradient, probe = self._sweep(block, extended, push, pull, shrink)
+            curvature = _mean_curvature(probe, block.half[: len(probe)])
+            probes.append(probe)
             gradient[block.respondents] += block_gradient
             self.curvature[index] = curvature
             a = self.beta[block.items, :k]
@@ -397,6 +409,7 @@ class _Fit:
             hessian[block.respondents] += held + loose[:k, :k]
             # The items' spread shrinks the abilities; it enters the gradient as a penalty.
             gradient[block.respondents] -= extended @ loose[:, :k]
+        self.probes = tuple(probes)
         return gradient, hessian
 
     def _sweep(
@@ -406,13 +419,13 @@ class _Fit:
         push: Float32Array,
         pull: Float32Array,
         shrink: Float32Array,
-    ) -> tuple[Float64Array, float]:
-        """Step the items of one block, chunk by chunk; returns gradient and mean curvature."""
+    ) -> tuple[Float64Array, Float32Array]:
+        """Step the items of one block, chunk by chunk; returns gradient and first logits."""
         omega = np.float32(self.settings.relaxation)
         k = self.settings.n_dims
         transposed = np.ascontiguousarray(extended.T)
         total = np.zeros((len(extended), k + 1), dtype=np.float64)
-        curvature = 0.0
+        probe = np.zeros((0, len(extended)), dtype=np.float32)
         contiguous = len(block.items) == len(self.beta)
         for start in range(0, len(block.items), CHUNK):
             rows = slice(start, start + CHUNK)
@@ -427,10 +440,10 @@ class _Fit:
             self.beta[where] = beta
             logit = beta @ transposed
             if start == 0:
-                curvature = _mean_curvature(logit, half)
+                probe = logit.copy()
             residual = score_residual(logit, centred, half, floor)
             total += residual.T @ beta
-        return total[:, :k], curvature
+        return total[:, :k], probe
 
     def _update_respondents(self, gradient: Float64Array, hessian: Float64Array) -> None:
         """One relaxed step of all abilities towards the optimum of their majoriser."""

@@ -37,12 +37,16 @@ class Prototypes:
         Every fifth row is held out of the clustering, so that the quantiles describe prompts
         that did not shape the centroids.
         """
-        from sklearn.cluster import KMeans
+        from sklearn.cluster import MiniBatchKMeans
 
         held = np.arange(len(embeddings)) % 5 == 4
         kept = embeddings[~held]
-        means = KMeans(
-            n_clusters=min(n_prototypes, len(kept)), n_init=1, max_iter=25, random_state=seed
+        means = MiniBatchKMeans(
+            n_clusters=min(n_prototypes, len(kept)),
+            n_init=1,
+            max_iter=10,
+            batch_size=4096,
+            random_state=seed,
         ).fit(kept)
         centroids = means.cluster_centers_.astype(np.float32)
         centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)

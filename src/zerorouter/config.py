@@ -1,0 +1,364 @@
+"""The configuration: one YAML file, versioned, in which an unknown key is an error.
+
+Looked for as ``--config FILE``, then ``ZEROROUTER_CONFIG``, then ``config.yaml`` in the state
+folder; without any of them the defaults hold. A whole one::
+
+    version: 1
+    space: ./my-space            # instead of the shipped one; relative to this file
+    policy: careful              # used where a request names none
+    policies:
+      careful: {value_of_correct_usd: 0.05, value_of_second_usd: 0.0005, min_accuracy: 0.8}
+    models:
+      allow: ["gpt-4o*", "claude-*"]   # shell globs; without `allow`: all
+      deny: ["*-preview"]
+    prices:                      # USD per million tokens; these win over every price list
+      gpt-4o-2024-08-06: {input_usd_per_mtok: 2.0, output_usd_per_mtok: 8.0}
+
+Secrets have no place here. `Config` is a plain frozen object; PyYAML and pydantic are imported
+only when there is a file to read, since this stands on the cold path of every command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from zerorouter.catalog import Catalog, Price
+from zerorouter.errors import ConfigError, UnknownNameError, nearest_name
+from zerorouter.paths import home_dir
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+CONFIG_VERSION = 1
+DEFAULT_POLICY = "balanced"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicySettings:
+    """The numbers of a policy of one's own.
+
+    Attributes:
+        value_of_correct_usd: What a correct answer is worth.
+        value_of_second_usd: What a second of waiting costs.
+        min_accuracy: Least P(correct); None for no bound.
+        max_cost_usd: Most a request may cost; None for no bound.
+        max_latency_s: Longest a request may take; None for no bound.
+    """
+
+    value_of_correct_usd: float
+    value_of_second_usd: float = 0.0
+    min_accuracy: float | None = None
+    max_cost_usd: float | None = None
+    max_latency_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the configuration says, checked.
+
+    Attributes:
+        path: The file it was read from; None for the defaults.
+        space: Folder of the latent space; None for the shipped one.
+        policy: Name of the policy for requests that name none.
+        policies: Policies of one's own, by name.
+        allow: Globs of the models to route to; None for the default pool.
+        deny: Globs of the models never to route to; they win over ``allow``.
+        prices: Prices that win over the catalog's, by model name.
+    """
+
+    path: Path | None = None
+    space: Path | None = None
+    policy: str = DEFAULT_POLICY
+    policies: Mapping[str, PolicySettings] = field(default_factory=lambda: MappingProxyType({}))
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    prices: Mapping[str, Price] = field(default_factory=lambda: MappingProxyType({}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The file's own form, defaults written out: what `load_config` would read again."""
+        return {
+            "version": CONFIG_VERSION,
+            "space": None if self.space is None else str(self.space),
+            "policy": self.policy,
+            "policies": {
+                name: {
+                    key: value
+                    for key in PolicySettings.__dataclass_fields__
+                    if (value := getattr(settings, key)) is not None
+                }
+                for name, settings in self.policies.items()
+            },
+            "models": {
+                "allow": None if self.allow is None else list(self.allow),
+                "deny": list(self.deny),
+            },
+            "prices": {
+                name: {
+                    key: value for key in _PRICE_KEYS if (value := getattr(price, key)) is not None
+                }
+                for name, price in self.prices.items()
+            },
+        }
+
+    def apply_to(self, catalog: Catalog) -> Catalog:
+        """The models to route to, at the prices to reckon with.
+
+        With ``allow`` any model of the catalog may be named; without, it is the default pool.
+        """
+        try:
+            priced = catalog.with_prices(self.prices)
+        except UnknownNameError as error:
+            raise ConfigError(f"{self.path}: prices: {error}") from error
+        try:
+            wanted = priced.pool() if self.allow is None else priced.select(self.allow)
+        except UnknownNameError as error:
+            raise ConfigError(f"{self.path}: models.allow: {error}") from error
+        return wanted.select(exclude=self.deny)
+
+
+_PRICE_KEYS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_input_usd_per_mtok")
+
+
+def load_config(path: str | Path | None = None) -> Config:
+    """The configuration of a file, of the file the environment or the state folder has, or none.
+
+    Raises:
+        ConfigError: The file cannot be read or says something wrong; the message names the file,
+            the key, what was found and what was wanted.
+    """
+    chosen = _find(path)
+    if chosen is None:
+        return Config()
+    where = str(chosen)
+    raw = _read_yaml(chosen)
+    _check_version(where, raw)
+    from pydantic import ValidationError
+
+    try:
+        checked = _schema_model().model_validate(raw).model_dump()
+    except ValidationError as error:
+        raise ConfigError(_explain(where, error.errors(include_url=False))) from None
+    return _as_config(chosen, checked)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors."""
+    schema = _schema_model().model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "ZeroRouter configuration",
+    }
+
+
+def _find(path: str | Path | None) -> Path | None:
+    named = path if path is not None else os.environ.get("ZEROROUTER_CONFIG") or None
+    if named is not None:
+        return Path(named).expanduser()
+    usual = home_dir() / "config.yaml"
+    return usual if usual.is_file() else None
+
+
+def _as_config(path: Path, checked: Mapping[str, Any]) -> Config:
+    space = checked["space"]
+    models = checked["models"]
+    return Config(
+        path=path,
+        space=None if space is None else path.parent / Path(space).expanduser(),
+        policy=checked["policy"],
+        policies=MappingProxyType(
+            {name: PolicySettings(**numbers) for name, numbers in checked["policies"].items()}
+        ),
+        allow=None if models["allow"] is None else tuple(models["allow"]),
+        deny=tuple(models["deny"]),
+        prices=MappingProxyType(
+            {
+                name: Price(**amounts, kind="user", source=path.name)
+                for name, amounts in checked["prices"].items()
+            }
+        ),
+    )
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    """The file as plain objects; a key that stands twice is an error, not a silent override."""
+    import yaml
+
+    class UniqueKeyLoader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if isinstance(key, str) and key in seen:
+                    mark = key_node.start_mark
+                    raise ConfigError(
+                        f"{path}: line {mark.line + 1}, column {mark.column + 1}: "
+                        f"the key {key!r} stands twice; keep one"
+                    )
+                seen.add(key if isinstance(key, str) else id(key))
+            return super().construct_mapping(node, deep)
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.load(text, Loader=UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {_yaml_place(error)}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path}: found a {type(raw).__name__}; wanted keys and values, such as "
+            f"'version: {CONFIG_VERSION}'"
+        )
+    return raw
+
+
+def _yaml_place(error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    if mark is None:
+        return f"not valid YAML: {problem}"
+    return f"line {mark.line + 1}, column {mark.column + 1}: not valid YAML: {problem}"
+
+
+def _check_version(where: str, raw: Mapping[Any, Any]) -> None:
+    found = raw.get("version")
+    if found == CONFIG_VERSION and isinstance(found, int) and not isinstance(found, bool):
+        return
+    if "version" not in raw:
+        raise ConfigError(f"{where}: version: missing; wanted 'version: {CONFIG_VERSION}'")
+    advice = ""
+    if isinstance(found, int) and not isinstance(found, bool) and found > CONFIG_VERSION:
+        advice = ": the file is for a later ZeroRouter, upgrade it"
+    raise ConfigError(f"{where}: version: found {found!r}; wanted {CONFIG_VERSION}{advice}")
+
+
+# -- the schema ----------------------------------------------------------------------------------
+
+
+@cache
+def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
+    """The pydantic models by their place in the file; ``*`` stands for any name."""
+    from typing import Annotated, Literal
+
+    from pydantic import BeforeValidator, ConfigDict, Field, create_model
+
+    def no_switch(value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("wanted a number")
+        return value
+
+    strict_keys = ConfigDict(extra="forbid", allow_inf_nan=False)
+    amount = Annotated[float, BeforeValidator(no_switch), Field(ge=0)]
+    share = Annotated[float, BeforeValidator(no_switch), Field(ge=0, le=1)]
+    name = Annotated[str, Field(min_length=1)]
+    policy_name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+
+    policy = create_model(
+        "Policy",
+        __config__=strict_keys,
+        value_of_correct_usd=(amount, Field(description="what a correct answer is worth")),
+        value_of_second_usd=(amount, Field(0.0, description="what a second of waiting costs")),
+        min_accuracy=(share | None, Field(None, description="least P(correct)")),
+        max_cost_usd=(amount | None, Field(None, description="most a request may cost")),
+        max_latency_s=(amount | None, Field(None, description="longest it may take")),
+    )
+    price = create_model(
+        "Price",
+        __config__=strict_keys,
+        input_usd_per_mtok=(amount, Field(description="USD per million input tokens")),
+        output_usd_per_mtok=(amount, Field(description="USD per million output tokens")),
+        cached_input_usd_per_mtok=(amount | None, Field(None, description="of cached input")),
+    )
+    globs = Annotated[list[name], Field(min_length=1)]
+    models = create_model(
+        "Models",
+        __config__=strict_keys,
+        allow=(globs | None, Field(None, description="globs of the models to route to")),
+        deny=(list[name], Field(default_factory=list, description="globs never to route to")),
+    )
+    root = create_model(
+        "Config",
+        __config__=strict_keys,
+        version=(Literal[1], Field(description="the version of this format")),
+        space=(name | None, Field(None, description="folder of the latent space")),
+        policy=(policy_name, Field(DEFAULT_POLICY, description="policy where none is named")),
+        policies=(dict[policy_name, policy], Field(default_factory=dict)),  # type: ignore[valid-type]
+        models=(models, Field(default_factory=models)),
+        prices=(dict[name, price], Field(default_factory=dict)),  # type: ignore[valid-type]
+    )
+    places: dict[tuple[str, ...], type[BaseModel]] = {
+        (): root,
+        ("models",): models,
+        ("policies", "*"): policy,
+        ("prices", "*"): price,
+    }
+    return places
+
+
+def _schema_model() -> type[BaseModel]:
+    return _schema_models()[()]
+
+
+def _explain(where: str, errors: list[Any]) -> str:
+    """All of pydantic's findings, in our words, one a line."""
+    return "\n".join(f"{where}: {_explain_one(error)}" for error in errors)
+
+
+def _explain_one(error: Mapping[str, Any]) -> str:
+    place = [str(part) for part in error["loc"]]
+    key = ".".join(place)
+    if error["type"] == "extra_forbidden":
+        # The value is not shown: a key that is not ours may well be a secret.
+        return _unknown_key(place)
+    if error["type"] == "missing":
+        return f"{key}: missing; wanted a value"
+    if place[-1:] == ["[key]"]:
+        return f"{'.'.join(place[:-1])}: found the name {error['input']!r}; wanted " + _wanted(
+            error
+        )
+    return f"{key}: found {_shorten(error['input'])}; wanted {_wanted(error)}"
+
+
+def _wanted(error: Mapping[str, Any]) -> str:
+    message = str(error["msg"])
+    if error["type"] == "string_pattern_mismatch":
+        return "lower case letters, digits, '-', '_' or '.'"
+    if error["type"] == "too_short":
+        return "at least one entry; leave the key out where all are meant"
+    if error["type"] == "model_type":
+        return "keys and values"
+    for prefix in ("Value error, wanted ", "Input should be ", "String should ", "List should "):
+        if message.startswith(prefix):
+            return message.removeprefix(prefix)
+    return message[:1].lower() + message[1:]
+
+
+def _unknown_key(place: list[str]) -> str:
+    models = _schema_models()
+    parent = tuple(place[:-1])
+    model = models.get(parent) or models.get((*parent[:1], "*"))
+    known = list(model.model_fields) if model is not None else []
+    near = nearest_name(place[-1], known)
+    advice = f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}"
+    if near is None and any(word in place[-1].lower() for word in ("key", "token", "secret")):
+        advice += " (secrets have no place in this file)"
+    return f"{'.'.join(place)}: unknown key; {advice}"
+
+
+def _shorten(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

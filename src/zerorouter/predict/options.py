@@ -1,0 +1,642 @@
+"""Reading the ask out of raw chat text: stem, options, and nothing of the wrapping.
+
+The same question reaches a router as ``A) ...``, ``1. ...``, bullets or one line, below a system
+sentence and above "answer with the letter". None of that changes how hard it is, so the features
+describe what is left when the wrapping is taken off. Fitting and serving call the same code.
+
+- A regular expression proposes labels in one pass; Python keeps consecutive runs of them. Both are
+  linear in the text, whatever it holds.
+- A list of steps is no list of options: numbers and bullets count only under a question.
+- Spans, not copies: the stem and the options are slices of the text, so that tokens of the text
+  can be dealt out to them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+Span: TypeAlias = tuple[int, int]
+
+MAX_OPTIONS: Final = 26
+_MAX_OPTION_CHARS: Final = 1500
+_MAX_LISTED_CHARS: Final = 400  # of a numbered or bulleted option: longer ones are paragraphs
+_MAX_AFTER_CHARS: Final = 200  # options stand at the end: a longer text behind them is the ask
+_TAIL_CHARS: Final = 400  # how far back an answer instruction may start
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOptions:
+    """A multiple-choice question taken apart.
+
+    Attributes:
+        stem: The question without its options and without instructions on how to answer.
+        options: The options in order, without their labels.
+        style: The label of the first option as written, such as ``"A)"``, ``"(a)"``, ``"1."``,
+            ``"-"``; ``"line"`` for options listed without labels.
+        stem_span: Where the stem stands in the text.
+        option_spans: Where each option stands in the text.
+    """
+
+    stem: str
+    options: tuple[str, ...]
+    style: str
+    stem_span: Span
+    option_spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a text asks: ``stem`` and ``options`` as spans of ``text``.
+
+    Attributes:
+        text: The text as it came.
+        stem_span: The question without wrapping, options and answer instructions.
+        option_spans: One span for each option; empty for an open question.
+        style: The label style of the options, ``""`` for an open question.
+    """
+
+    text: str
+    stem_span: Span
+    option_spans: tuple[Span, ...]
+    style: str
+
+    @property
+    def stem(self) -> str:
+        """The question alone."""
+        return self.text[self.stem_span[0] : self.stem_span[1]]
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options without their labels."""
+        return tuple([self.text[start:end] for start, end in self.option_spans])
+
+    @property
+    def core(self) -> str:
+        """Stem and options, one a line: the same text for every rendering of one question."""
+        return "\n".join((self.stem, *self.options)) if self.option_spans else self.stem
+
+
+# --- answer instructions and wrapping -------------------------------------------------------------
+
+# How to answer, never what: each alternative opens a sentence or a line, which is dropped whole.
+# "Express the result as a fraction" stays, because it is part of the problem.
+INSTRUCTIONS: Final = (
+    # think step by step; let us work through this
+    r"let(?:'|’)?s\s+(?:think|work|solve|reason|go|break)\b",
+    r"(?:think|reason|work|solve|explain|proceed|go)\b[^\n]{0,80}?\b(?:step|carefully|careful)",
+    r"take\s+(?:your\s+time|a\s+(?:deep\s+)?breath)",
+    r"(?:show|explain|describe|give|lay\s+out|justify)\s+(?:me\s+)?(?:all\s+)?(?:of\s+)?(?:your|the)\s+"
+    r"(?:work\b|working|reasoning|steps|thinking|thought|choice|answer)",
+    # answer with the letter; reply with one option only
+    r"(?:answer|respond|reply|choose|select|pick|print|output|indicate|name|mark|return)\b[^\n]{0,100}?"
+    r"\b(?:letters?|options?|choices?|labels?|alternatives?|(?:correct|right|best|final)\s+(?:answer|one)"
+    r"|(?:number|bullet)\s+of)\b",
+    r"(?:answer|respond|reply)\s+(?:only|just|briefly|concisely|directly|in|with|by|using|to\s+the)\b",
+    # give the final answer after ..., put it in \boxed{}
+    r"(?:give|state|write|put|place|wrap|enclose|provide|report|return|end|finish|conclude|box|present|"
+    r"output|print|mark)\b[^\n]{0,60}?\b(?:(?:final|correct|right|only\s+the|your|the)\s+"
+    r"(?:answer|result|number|value|choice|letter|option|literal)|boxed)\b",
+    r"(?:make\s+sure|be\s+sure|remember|ensure)\b[^\n]{0,80}?\b(?:answer|letter|option|format|boxed)\b",
+    r"(?:do\s+not|don(?:'|’)?t|no|without)\s+(?:any\s+|need\s+to\s+|an?\s+|other\s+)?"
+    r"(?:explain|explanations?|reasoning|include|add|write|show|other\s+text|further\s+text)\b",
+    r"(?:only|exactly|just)\s+one\b[^\n]{0,40}?\b(?:correct|right|answer|option)\b",
+    r"there\s+is\s+(?:only|exactly|just)\s+one\s+(?:correct|right|answer)",
+    r"(?:your|the)\s+(?:final\s+|last\s+)?(?:answer|response|reply|output|line)\s+"
+    r"(?:should|must|has\s+to|needs\s+to)\b[^\n]{0,60}?\b(?:letter|option|number|only|format|line|boxed)\b",
+    # a prompt left open: "Answer:", "A:"
+    r"(?:(?:the|your|my|final|correct|best)\s+)*(?:answer|solution|response|output|a)\s*(?:is\s*)?"
+    r"(?::[^\w]*|[(\[]?)$",
+)
+_POLITE = r"[\s*_#>(\[\"'-]*(?:(?:please|now|then|finally|also|first|and|so|next|at\s+the\s+end)\b,?\s*)*"
+_INSTRUCTION = re.compile(_POLITE + "(?:" + "|".join(INSTRUCTIONS) + ")", re.IGNORECASE)
+
+# Who the assistant is and what follows: sentences in front of the ask.
+LEADS: Final = (
+    r"you(?:'re|\s+are)\s+(?:now\s+)?(?:an?|the)\s[^\n.]{0,60}?\b(?:assistant|expert|tutor|teacher|ai\b|"
+    r"model|professor|student|specialist|solver|mathematician|scientist|programmer|examinee|scholar|"
+    r"helper|chatbot|engineer|interpreter)",
+    r"you\s+(?:will\s+be|are)\s+(?:given|shown|presented)\b",
+    r"(?:the\s+following|below|here)\s+(?:is|are)\s+(?:an?|the|some|several|multiple|my|one)?\s*[^\n.:]{0,40}?"
+    r"\b(?:questions?|problems?|examples?|functions?|programs?|snippets?|task)\b",
+    r"(?:answer|solve|read|consider|complete|attempt|work\s+out|look\s+at|study)\s+(?:carefully\s+)?"
+    r"(?:the|this|these|each)\s+(?:following\s+)?[^\n.:?]{0,40}?"
+    r"\b(?:questions?|problems?|exercises?|functions?|programs?|snippets?|task)\b",
+    r"(?:multiple[- ]choice|exam|quiz|test)\s+(?:questions?|problems?)?\s*\d*\s*[:.]",
+    r"(?:system|instructions?)\s*:",
+)
+_LEAD = re.compile(_POLITE + "(?:" + "|".join(LEADS) + ")", re.IGNORECASE)
+_SENTENCE = re.compile(r"[^\n]{0,400}?(?:[.!:](?=\s)|\n|$)\s*")
+_BREAKS: Final = ("\n", ". ", "? ", "! ", ": ", "; ", ") ", '" ', "} ", "$ ")
+
+# Words one of which every instruction holds: substring tests are far cheaper than the expressions.
+_TAIL_HINTS: Final = (
+    "nswer", "step", "etter", "ption", "hoice", "xpla", "inal", "eason", "espon", "eply",
+    "boxed", "A:", "olution", "utput", "carefully", "your", "Let", "nly",
+)  # fmt: skip
+# Every introduction and instruction opens with one of these, politeness included.
+_FIRST_WORD = re.compile(r"[\s*_#>(\[\"'-]*([A-Za-z]+)")
+_LEAD_WORDS: Final = frozenset(
+    "please now then finally also first and so next at you the following below here answer solve read "
+    "consider complete attempt work look study multiple exam quiz test system instruction instructions "
+    "let lets think reason explain proceed go take show describe give lay justify respond reply choose "
+    "select pick print output indicate name mark return state write put place wrap enclose provide "
+    "report end finish conclude box present make be remember ensure do don no without only exactly just "
+    "there your my final correct best solution response a".split()
+)
+_MARKERS: Final = (
+    "Question:", "question:", "QUESTION:", "Q:", "Problem:", "PROBLEM:", "User:", "Human:",
+    "Exercise:", "Task:",
+)  # fmt: skip
+_MARKER = re.compile(
+    r"[\s*#>_]*(?:question|q|problem|user|human|exercise|task)(?:\s+\d{1,3})?[\s*]*[:.][\s*]+",
+    re.IGNORECASE,
+)
+
+
+def _trim_tail(text: str, start: int, end: int) -> int:
+    """The end of ``text[start:end]`` without answer instructions behind the ask."""
+    while end > start:
+        end = start + len(text[start:end].rstrip()) if text[end - 1].isspace() else end
+        floor = max(start, end - _TAIL_CHARS)
+        tail = text[floor:end]
+        if not any(map(tail.__contains__, _TAIL_HINTS)):
+            break
+        cut = len(tail)
+        for _ in range(3):
+            cut = _sentence_start(tail, cut)
+            if cut < 0 or (cut == 0 and floor > start):
+                return end
+            if _INSTRUCTION.match(tail, cut):
+                break
+            if len(tail) - cut > 12:  # a real sentence; shorter scraps belong to the one before
+                return end
+        else:
+            return end
+        end = floor + cut
+    return end
+
+
+def _sentence_start(tail: str, end: int) -> int:
+    """Where the sentence or line that reaches up to ``end`` begins; -1 before the first."""
+    if end <= 0:
+        return -1
+    stop = end - 2  # the last mark closes the sentence itself
+    return max([tail.rfind(mark, 0, stop) + len(mark) for mark in _BREAKS if mark in tail] or [0])
+
+
+def _trim_lead(text: str, start: int, end: int) -> int:
+    """The start of ``text[start:end]`` without introductions and few-shot examples."""
+    if text.count(":", start, end) > 1:
+        start = _after_examples(text, start, end)
+    for _ in range(6):
+        while start < end and text[start].isspace():
+            start += 1
+        marker = _MARKER.match(text, start, end)
+        if marker is not None:
+            start = marker.end()
+            continue
+        word = _FIRST_WORD.match(text, start, end)
+        if word is None or word[1].lower() not in _LEAD_WORDS:
+            break
+        if not (_LEAD.match(text, start, end) or _INSTRUCTION.match(text, start, end)):
+            break
+        sentence = _SENTENCE.match(text, start, end)
+        if sentence is None or sentence.end() >= end or sentence.end() == start:
+            break
+        start = sentence.end()
+    return start
+
+
+def _after_examples(text: str, start: int, end: int) -> int:
+    """Behind the last of several ``Question:`` marks: what stands before are worked examples."""
+    for marker in _MARKERS:
+        last = text.rfind(marker, start, end)
+        if last <= start or end - last < len(marker) + 8:
+            continue
+        first = text.find(marker, start, last)
+        if first >= 0 and (text[last - 1] in "\n*# "):
+            return last + len(marker)
+    return start
+
+
+def _trim(text: str, start: int, end: int) -> Span:
+    """The ask inside ``text[start:end]``; the whole of it where trimming would leave nothing."""
+    new_end = _trim_tail(text, start, end)
+    new_start = _trim_lead(text, start, new_end)
+    while new_end > new_start and text[new_end - 1].isspace():
+        new_end -= 1
+    if new_end - new_start >= 2:
+        return new_start, new_end
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
+
+
+# --- options --------------------------------------------------------------------------------------
+
+# What closes a label: "(A)", "[a]", "(1)" or "A)", "A.", "A:", "1.", bold or not. The expression
+# starts at the closing mark, which is rarer than the white space in front of labels.
+_LABEL_END = re.compile(r"[).:\]](?:(?<=[\s*(\[][A-Za-z\d].)|(?<=[\s*(\[]\d\d.))")
+# A second label must exist: without one of these no run of labels does.
+_SECOND = re.compile(r"[Bb2][).:\]]")
+_BULLETS = re.compile(r"\n[ \t]{0,8}[-*•–+][ \t]")
+_BULLET_LINE = re.compile(r"\n[ \t]{0,8}([-*•–+])[ \t]+([^\n]+)")
+_HEADER = re.compile(
+    r"(?:\A|\n|(?<=[.?!:])[ \t])[\s*#_>]*(?:(?:answer|the|your|possible|available|here\s+are|choose\s+from|"
+    r"candidate)\s+)*(?:options|choices|answers|alternatives|candidates)(?:\s+are)?\s*:?[\s*_]*\Z",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(
+    r"(?:\A|\n|(?<=[.?!:])[ \t])[*#_>]{0,3}(?:(?:answer|possible|available|the)[ \t]+){0,3}"
+    r"(?:options|choices|alternatives)(?:[ \t]+are)?[ \t]*:[*_]{0,2}[ \t]*([^\n]*)",
+    re.IGNORECASE,
+)
+_CUE = re.compile(
+    r"\?|_{2,}|\b(?:which|choose|select|pick|options?|choices?|identify|most\s+likely|correct)\b",
+    re.IGNORECASE,
+)
+_AFTER_CUE = re.compile(r"\b(?:options?|choices?|letter|alternatives?|correct\s+answer)\b", re.I)
+_ASKED_AFTER = re.compile(
+    r"[\s*]*(?:so,?\s+)?(?:which|what)\b[^\n?]{0,60}\b(?:option|choice|answer|letter|one|alternative|these)"
+    r"\b[^\n?]{0,60}\?[\s*]*",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(
+    r"[\s*]*which\s+(?:option|choice|answer|alternative|one)\b[^\n?]{0,40}\?\s*", re.IGNORECASE
+)
+_INLINE_INSTRUCTION = re.compile(
+    r"[.;,]?\s+(?=(?:Please\s+)?(?:Answer|Respond|Reply|Choose|Select|Pick)\s)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Options found in a text, before they are believed."""
+
+    kind: str  # "upper", "lower", "number", "bullet", "line"
+    style: str
+    start: int  # of the first label: where the stem ends
+    spans: tuple[Span, ...]
+    inline: bool
+    headed: bool = False
+
+
+def parse_options(text: str) -> ParsedOptions | None:
+    """Find the multiple-choice question that ``text`` ends with, whatever its rendering.
+
+    Returns None for an ordinary request. Labels must run from A, a or 1 without a gap. Letters may
+    stand at line starts or in one line; numbers and bullets count only below a question or a
+    heading such as "Options:".
+    """
+    block = _find_block(text)
+    if block is None:
+        return None
+    stem_span = _stem_span(text, block)
+    return ParsedOptions(
+        stem=text[stem_span[0] : stem_span[1]],
+        options=tuple([text[start:end] for start, end in block.spans]),
+        style=block.style,
+        stem_span=stem_span,
+        option_spans=block.spans,
+    )
+
+
+def _stem_span(text: str, block: _Block) -> Span:
+    header = _header_start(text, block.start)
+    span = _trim(text, 0, _without_asking(text, block.start if header < 0 else header))
+    if span[1] - span[0] < 2:  # the question follows its options
+        span = _trim(text, block.spans[-1][1], len(text))
+    return span
+
+
+def _header_start(text: str, end: int) -> int:
+    """Where a heading such as "Options:" right above ``end`` begins, or -1."""
+    floor = max(0, end - 80)
+    above = text[floor:end].rstrip()
+    if above[-1:] not in (":", "*", "s", "e", "_") or not any(map(above.__contains__, _HEADINGS)):
+        return -1
+    found = _HEADER.search(text, floor, end)
+    return -1 if found is None else found.start()
+
+
+_HEADINGS: Final = ("ption", "hoice", "nswer", "lternative", "andidate", "OPTION", "CHOICE")
+
+
+def _without_asking(text: str, end: int) -> int:
+    """Drop a line such as "Which option is correct?" between a stem and its options."""
+    line = text.rfind("\n", max(0, end - 120), end) + 1
+    if line > 1 and _ASKED.fullmatch(text, line, end):
+        return line
+    return end
+
+
+def read_ask(text: str) -> Ask:
+    """The ask of a raw text: wrapping and instructions off, options apart, open code alone."""
+    block = _find_block(text)
+    if block is not None:
+        return Ask(text, _stem_span(text, block), block.spans, block.style)
+    if "??" in text:
+        code = open_assertion(text)
+        if code is not None:
+            return Ask(text, code, (), "")
+    return Ask(text, _trim(text, 0, len(text)), (), "")
+
+
+# --- code whose assertion is to be completed ------------------------------------------------------
+
+_CODE_START = re.compile(r"^(?:(?:async[ ]def|def|class|import|from|@)[ ]?\w)", re.MULTILINE)
+
+
+def open_assertion(text: str) -> Span | None:
+    """The span from the first line of code to an ``assert`` that holds ``??``, or None.
+
+    The prose around it only says how to fill the gap, and a fence or tag only wraps it.
+    """
+    gap = text.rfind("??")
+    line = text.rfind("assert", 0, gap)
+    first = _CODE_START.search(text)
+    while line > 0 and "\n" in text[line:gap] and gap > 0:
+        gap = text.rfind("??", 0, gap)
+        line = text.rfind("assert", 0, gap)
+    if first is None or gap < 0 or line < first.start() or "\n" in text[line:gap]:
+        return None
+    end = text.find("\n", gap)
+    return first.start(), len(text) if end < 0 else end
+
+
+# --- finding the block ----------------------------------------------------------------------------
+
+
+def _find_block(text: str) -> _Block | None:
+    candidates: list[_Block] = []
+    if _SECOND.search(text):
+        candidates += _labelled_blocks(text)
+    if "\n" in text and _BULLETS.search(text):
+        bullets = _bullet_block(text)
+        if bullets is not None:
+            candidates.append(bullets)
+    if "ptions" in text or "hoices" in text or "PTIONS" in text or "lternatives" in text:
+        listed = _listed_block(text)
+        if listed is not None:
+            candidates.append(listed)
+    best: _Block | None = None
+    for block in candidates:
+        if not _believable(text, block):
+            continue
+        if best is None:
+            best = block
+            continue
+        # The last block is the one asked about, unless it lies inside the other's options.
+        later, earlier = (block, best) if block.start > best.start else (best, block)
+        nested = later.start < earlier.spans[-1][0] or (
+            (later.kind == "number" or (later.inline and not earlier.inline))
+            and earlier.kind in ("upper", "lower")
+            and later.start < earlier.spans[-1][1]
+        )
+        best = earlier if nested else later
+    return best
+
+
+def _labelled_blocks(text: str) -> list[_Block]:
+    """All runs of consecutive labels, one pass over the text."""
+    padded = "\n" + text  # so that every label has white space before it
+    by_line: dict[str, _Run] = {}
+    anywhere: dict[str, _Run] = {}
+    done: list[_Run] = []
+    for found in _LABEL_END.finditer(padded):
+        end = found.end()
+        start = end - 2 if not padded[end - 3].isdigit() else end - 3
+        label = padded[start : end - 1]
+        closer = padded[end - 1]
+        bracket = padded[start - 1]
+        if bracket in "([":
+            start -= 1
+            if closer in ".:" or not (padded[start - 1] in "* " or padded[start - 1].isspace()):
+                continue
+        else:
+            bracket = ""
+            if closer == "]":
+                continue
+        while padded[start - 1] == "*":
+            start -= 1
+        while padded[end : end + 1] == "*":
+            end += 1
+        if not (bracket or padded[end : end + 1].isspace()):
+            continue
+        code = ord(label[0])
+        if code < 58:
+            kind, index = "number", int(label) - 1
+        elif code < 91:
+            kind, index = "upper", code - 65
+        else:
+            kind, index = "lower", code - 97
+        style = f"{bracket}{_FIRST_LABEL[kind]}{closer}"
+        place = (start - 1, end - 1)  # in the text without the padding
+        run = anywhere.get(style)
+        if index == 0 and run is not None and style[1:] == ")" and len(run.places) > 1:
+            # The A of "m(g + A)" closes a bracket; it labels nothing.
+            lead = padded[max(run.places[-1][1] + 1, start - 80) : end]
+            if lead.count("(") >= lead.count(")") > 0:
+                continue
+        if padded[start - 1] == "\n" or _opens_line(padded, start):
+            _extend(by_line, done, kind, style, index, place, at_line_start=True)
+        _extend(anywhere, done, kind, style, index, place, at_line_start=False)
+    done += by_line.values()
+    done += anywhere.values()
+    runs = [run for run in done if len(run.places) > 1]
+    lined = {run.places[0] for run in runs if run.by_line}
+    return [
+        _run_block(text, run) for run in runs if run.by_line or run.places[0] not in lined
+    ]
+
+
+def _extend(
+    runs: dict[str, _Run],
+    done: list[_Run],
+    kind: str,
+    style: str,
+    index: int,
+    place: Span,
+    *,
+    at_line_start: bool,
+) -> None:
+    run = runs.get(style)
+    if index == 0:
+        if run is not None:
+            done.append(run)
+        runs[style] = _Run(kind, style, at_line_start, [place])
+    elif run is not None and index == len(run.places):
+        run.places.append(place)
+
+
+_FIRST_LABEL: Final = {"upper": "A", "lower": "a", "number": "1"}
+
+
+@dataclass(slots=True)
+class _Run:
+    """Labels in a row while a text is scanned: the place of each label, and behind it."""
+
+    kind: str
+    style: str
+    by_line: bool
+    places: list[Span]
+
+
+def _opens_line(padded: str, start: int) -> bool:
+    """Whether only bullets and blanks stand between a line's start and a label.
+
+    Only a few characters back, so that one endless line costs no more than many short ones.
+    """
+    lead = padded[max(0, start - 8) : start]
+    place = lead.rfind("\n")
+    return place >= 0 and not lead[place:].strip(" \t\n>-*•")
+
+
+def _run_block(text: str, run: _Run) -> _Block:
+    places = run.places
+    spans = [
+        _strip(text, label_end, next_start)
+        for (_, label_end), (next_start, _) in zip(places, places[1:], strict=False)
+    ]
+    one_line = not run.by_line or "\n" not in text[spans[0][0] : spans[-1][1]].replace(
+        "\n", "", len(spans) - 1
+    )
+    spans.append(_last_span(text, places[-1][1], one_line=one_line))
+    start = places[0][0]
+    while start > 0 and text[start - 1] in "-*•> \t":
+        start -= 1
+    return _Block(run.kind, run.style, start, tuple(spans), not run.by_line)
+
+
+def _last_span(text: str, start: int, *, one_line: bool) -> Span:
+    """The last option: to the end of its line or paragraph, without an instruction behind it."""
+    while start < len(text) and text[start].isspace():
+        start += 1
+    end = text.find("\n" if one_line else "\n\n", start, start + _MAX_OPTION_CHARS)
+    if end < 0:
+        end = min(len(text), start + _MAX_OPTION_CHARS)
+    glued = _INLINE_INSTRUCTION.search(text, start, end)
+    if glued is not None and _INSTRUCTION.match(text, glued.end()):
+        end = glued.start()
+    else:
+        end = max(_trim_tail(text, start, end), start)
+    return _strip(text, start, end)
+
+
+def _bullet_block(text: str) -> _Block | None:
+    """The last unbroken list of bullets."""
+    padded = "\n" + text
+    run: list[re.Match[str]] = []
+    best: list[re.Match[str]] = []
+    for found in _BULLET_LINE.finditer(padded):
+        if run and (found[1] != run[-1][1] or padded[run[-1].end() : found.start()].strip()):
+            run = []
+        run.append(found)
+        if len(run) > 1:
+            best = run
+    if len(best) < 2:
+        return None
+    spans = tuple([_strip(text, found.start(2) - 1, found.end(2) - 1) for found in best])
+    return _Block("bullet", best[0][1], max(0, best[0].start() - 1), spans, inline=False)
+
+
+_SEPARATORS: Final = (" | ", "; ", " / ", ", ")
+_QUOTED = re.compile(r"'([^'\n]+)'|\"([^\"\n]+)\"")
+
+
+def _listed_block(text: str) -> _Block | None:
+    """Options behind "Options:", in that line or one a line below it."""
+    last = None
+    for last in _LISTED.finditer(text):
+        pass
+    if last is None:
+        return None
+    start, end = last.span(1)
+    line = text[start:end]
+    if line.strip(" *_"):
+        spans = _split_line(text, start, end)
+    else:
+        stop = text.find("\n\n", end + 1)
+        region_end = _trim_tail(text, end, len(text) if stop < 0 else stop)
+        spans = []
+        place = end + 1
+        for piece in text[end + 1 : region_end].split("\n"):
+            if piece.strip():
+                spans.append(_strip(text, place, place + len(piece)))
+            place += len(piece) + 1
+    if len(spans) < 2:
+        return None
+    return _Block("line", "line", last.start(), tuple(spans), inline=True, headed=True)
+
+
+def _split_line(text: str, start: int, end: int) -> list[Span]:
+    line = text[start:end]
+    if line.lstrip().startswith("["):
+        quoted = [
+            (start + found.start() + 1, start + found.end() - 1)
+            for found in _QUOTED.finditer(line)
+        ]
+        if len(quoted) > 1:
+            return quoted
+    end = max(_trim_tail(text, start, end), start)
+    line = text[start:end]
+    for separator in _SEPARATORS:
+        if separator in line:
+            spans = []
+            for piece in line.split(separator):
+                spans.append(_strip(text, start, start + len(piece)))
+                start += len(piece) + len(separator)
+            return [span for span in spans if span[1] > span[0]]
+    return []
+
+
+def _strip(text: str, start: int, end: int) -> Span:
+    piece = text[start:end].rstrip(" \t\r\n;")
+    end = start + len(piece)
+    return end - len(piece.lstrip(" \t\r\n*")), end
+
+
+def _believable(text: str, block: _Block) -> bool:
+    """Whether a list is a set of options rather than steps, tasks or an enumeration."""
+    spans = block.spans
+    count = len(spans)
+    if not 2 <= count <= MAX_OPTIONS:
+        return False
+    lengths = [end - start for start, end in spans]
+    if max(lengths) > _MAX_OPTION_CHARS or 2 * lengths.count(0) > count:
+        return False
+    if block.inline and not block.headed and any(
+        [start == end or text[start] in ",;)" for start, end in spans]
+    ):
+        return False  # "for (a) and 3 for (b)" names parts of the question
+    before = text[max(0, block.start - 200) : block.start].rstrip()
+    last_line = before[before.rfind("\n") + 1 :]
+    asked = last_line.endswith(("?", "?)", "?*", '?"')) or (
+        last_line.endswith((":", "_", "...")) and bool(_CUE.search(last_line))
+    )
+    headed = block.headed or _header_start(text, block.start) >= 0
+    if not (asked or headed) and 2 * sum([text[end - 1] == "?" for _, end in spans]) > count:
+        return False  # a list of questions
+    after = text[spans[-1][1] : spans[-1][1] + 600].strip()
+    asked_after = bool(_ASKED_AFTER.match(after))
+    left = 0 if asked_after else _trim_tail(after, 0, len(after))
+    told = asked_after or (left == 0 and bool(_AFTER_CUE.search(after)))
+    if left > _MAX_AFTER_CHARS:
+        return False
+    if headed:
+        return True
+    if block.kind in ("number", "bullet"):
+        # Only right below a question, and nothing but an instruction below them.
+        return left == 0 and (told or (asked and max(lengths) <= _MAX_LISTED_CHARS))
+    if told:
+        return True
+    cued = asked or bool(_CUE.search(before))
+    if block.style.endswith(":"):  # a dialogue and a table have such labels too
+        return left == 0 and (cued or count >= 4)
+    if block.inline:
+        return count >= 3 and (block.kind == "upper" or cued) or cued and block.style != "A."
+    return count >= 4 or block.style in ("A)", "(A)") or cued

@@ -1,0 +1,680 @@
+"""What a text looks like: about 170 figures that say more of its difficulty than its topic does.
+
+Everything is read from the raw text by the code that also serves requests. Notable choices:
+
+- The ask is cut out first (`options.read_ask`): labels, instructions, fences and preambles leave
+  almost no trace, so the way a question is written down does not decide its difficulty.
+- One byte string serves everything: a 256-entry table and one ``bincount`` count all classes of
+  characters, a second table turns the text into lower-case words.
+- Figures are logs, shares, square roots and means: all finite, none larger than about 20.
+- Plain floats go into one list, and one array is made at the end: a NumPy call on a short prompt
+  costs as much as twenty of Python's own operations.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log, log1p, sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zerorouter.arrays import BoolArray, Float32Array, IntArray
+from zerorouter.errors import InputError
+from zerorouter.predict.cues import CUE_INDEX, CUE_NAMES, PHRASE_NAMES, PHRASES
+from zerorouter.predict.options import Ask, read_ask
+
+MAX_CHARS: Final = 12_000  # what is read of a text at most: its head and its tail
+_MAX_NUMBERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenStatistics:
+    """What is known of each token of the vocabulary, apart from any prompt.
+
+    Attributes:
+        log_frequency: (V,) natural log of the share of running text that is this token.
+        is_wordpiece: (V,) whether the token continues a word (``##`` in a WordPiece vocabulary).
+        table: (V, dim) int8 token vectors.
+        scale: (dim,) what to multiply the columns of ``table`` by.
+    """
+
+    log_frequency: Float32Array
+    is_wordpiece: BoolArray
+    table: NDArray[np.int8]
+    scale: Float32Array
+
+    def __post_init__(self) -> None:
+        size = self.log_frequency.shape
+        if len(size) != 1 or self.is_wordpiece.shape != size or self.table.shape[:1] != size:
+            raise InputError(
+                f"token statistics disagree on the vocabulary: log_frequency {size}, is_wordpiece "
+                f"{self.is_wordpiece.shape}, table {self.table.shape}; build all from one encoder"
+            )
+        if self.scale.shape != self.table.shape[1:]:
+            raise InputError(
+                f"scale has shape {self.scale.shape}, the table {self.table.shape}; "
+                "one scale for each column is wanted"
+            )
+
+
+# --- tables over bytes ----------------------------------------------------------------------------
+
+_CLASSES: Final[tuple[tuple[str, str], ...]] = (
+    ("lower", "abcdefghijklmnopqrstuvwxyz"),
+    ("upper", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    ("digit", "0123456789"),
+    ("space", " \t\r"),
+    ("newline", "\n"),
+    ("operator", "+*/=<>|~&%"),
+    ("hyphen", "-"),
+    ("tex", "\\^_"),
+    ("dollar", "$"),
+    ("brace", "{}"),
+    ("bracket", "[]"),
+    ("paren", "()"),
+    ("quote", "\"'`"),
+    ("comma", ",;"),
+    ("period", "."),
+    ("question", "?"),
+    ("exclamation", "!"),
+    ("colon", ":"),
+    ("other", "#@"),
+)
+# Lead bytes of UTF-8 tell scripts apart; continuation bytes are counted and left out.
+_LEADS: Final[tuple[tuple[str, int, int], ...]] = (
+    ("continuation", 0x80, 0xBF),
+    ("latin", 0xC0, 0xCC),
+    ("greek", 0xCD, 0xCF),
+    ("cyrillic", 0xD0, 0xD3),
+    ("semitic", 0xD4, 0xDF),
+    ("indic", 0xE0, 0xE1),
+    ("symbol", 0xE2, 0xE2),
+    ("cjk", 0xE3, 0xED),
+    ("astral", 0xEE, 0xFF),
+)
+_CLASS_OF: Final[dict[str, int]] = {
+    name: place
+    for place, name in enumerate([name for name, _ in _CLASSES] + [name for name, *_ in _LEADS])
+}
+
+
+def _class_table() -> bytes:
+    table = bytearray([_CLASS_OF["other"]] * 256)
+    for name, characters in _CLASSES:
+        for character in characters:
+            table[ord(character)] = _CLASS_OF[name]
+    for name, first, last in _LEADS:
+        table[first : last + 1] = bytes([_CLASS_OF[name]] * (last + 1 - first))
+    return bytes(table)
+
+
+def _word_table() -> bytes:
+    """Letters in lower case, everything else a space; apostrophes are deleted apart."""
+    table = bytearray(b" " * 256)
+    for code in range(256):
+        if chr(code).isascii() and chr(code).isalpha():
+            table[code] = ord(chr(code).lower())
+        elif code >= 0x80:
+            table[code] = code
+    return bytes(table)
+
+
+def _basic_table() -> bytes:
+    """0 white space, 1 part of a word, 2 a mark that is a token of its own."""
+    table = bytearray(b"\x02" * 256)
+    for code in range(256):
+        if code <= 0x20 or 0x7F <= code <= 0xA0:
+            table[code] = 0
+        elif chr(code).isalnum():
+            table[code] = 1
+    return bytes(table)
+
+
+_CLASS_TABLE: Final = _class_table()
+_WORD_TABLE: Final = _word_table()
+_BASIC_TABLE: Final = _basic_table()
+_N_CLASSES: Final = len(_CLASS_OF)
+_CUE_BYTES: Final = {
+    word.replace("'", "").encode(): places for word, places in CUE_INDEX.items()
+}
+_PHRASE_BYTES: Final = tuple(
+    [tuple([phrase.encode() for phrase in phrases]) for phrases in PHRASES.values()]
+)
+_CURLY: Final = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("–", "-"), ("−", "-"))
+_NUMBER: Final = re.compile(rb"\d+(?:,\d{3})*(?:\.\d+)?")
+_LOG_LARGEST: Final = log1p(1e15)
+
+# --- names ----------------------------------------------------------------------------------------
+
+_SIZE_NAMES: Final = (
+    "log_chars", "log_words", "log_sentences", "log_tokens", "log_words_per_sentence",
+    "mean_word_length", "long_word_share", "very_long_word_share", "type_token_ratio", "log_lines",
+)  # fmt: skip
+_SHARE_NAMES: Final = (
+    "share_digit", "share_operator", "share_hyphen", "share_tex", "share_dollar", "share_brace",
+    "share_bracket", "share_paren", "share_quote", "share_comma", "share_period", "share_colon",
+    "share_upper", "share_newline", "share_space", "share_latin", "share_greek", "share_cyrillic",
+    "share_semitic_indic", "share_symbol", "share_cjk", "share_astral", "root_tex", "root_dollar",
+    "root_operator", "root_question", "root_exclamation", "root_equals",
+)  # fmt: skip
+_NUMBER_NAMES: Final = (
+    "root_numbers", "numbers_per_word", "number_log_max", "number_log_mean", "number_log_spread",
+    "number_decimal_share", "number_large_share", "number_small_share", "number_distinct_share",
+)  # fmt: skip
+_END_NAMES: Final = (
+    "ends_question", "ends_colon", "ends_period", "ends_blank", "ends_word", "ends_dollar",
+    "has_blank", "opens_wh", "opens_if", "opens_find", "opens_article", "log_last_sentence",
+)  # fmt: skip
+_TOKEN_NAMES: Final = (
+    "rarity_mean", "rarity_spread", "rarity_rarest", "rarity_third_rarest", "rarity_rare_share",
+    "wordpiece_share", "tokens_per_word", "rarity_options",
+)  # fmt: skip
+_OPTION_NAMES: Final = (
+    "has_options", "n_options", "option_log_length", "option_length_spread", "option_log_longest",
+    "option_log_shortest", "option_words", "option_numeric_share", "option_number_log_mean",
+    "option_number_log_spread", "option_number_closest", "option_decimal_share",
+    "option_digits_mean", "option_tex_share", "option_all_above", "option_none_above",
+    "option_roman_share", "option_upper_share", "option_negation_share", "option_short_share",
+    "option_overlap_mutual", "option_distinct_words", "option_overlap_stem",
+    "option_overlap_stem_max", "option_overlap_stem_margin", "option_sentence_share",
+)  # fmt: skip
+_CODE_NAMES: Final = (
+    "has_code", "code_log_lines", "code_depth", "code_mean_indent", "code_functions",
+    "code_loops", "code_branches", "code_arguments", "code_comprehensions", "code_slices",
+    "code_method_calls", "code_distinct_methods", "code_string_calls", "code_container_calls",
+    "code_mutations", "code_returns", "code_arithmetic", "code_nested_calls", "code_imports",
+    "assert_open_output", "assert_open_input", "assert_arguments", "assert_log_length",
+    "assert_log_text_length", "assert_depth", "assert_number_share", "assert_boolean",
+)  # fmt: skip
+_CONTEXT_NAMES: Final = ("log_unread", "log_turns", "log_tools", "log_media")
+
+FEATURE_NAMES: Final[tuple[str, ...]] = (
+    *_SIZE_NAMES,
+    *_SHARE_NAMES,
+    *_NUMBER_NAMES,
+    *_END_NAMES,
+    *_TOKEN_NAMES,
+    *_OPTION_NAMES,
+    *_CODE_NAMES,
+    *_CONTEXT_NAMES,
+    *PHRASE_NAMES,
+    *CUE_NAMES,
+)
+N_FEATURES: Final = len(FEATURE_NAMES)
+_FIRST_COUNT: Final = N_FEATURES - len(PHRASE_NAMES) - len(CUE_NAMES)
+
+_NO_OPTIONS: Final = (0.0,) * len(_OPTION_NAMES)
+_NO_CODE: Final = (0.0,) * len(_CODE_NAMES)
+_NO_NUMBERS: Final = (0.0,) * len(_NUMBER_NAMES)
+_NO_TOKENS: Final = (0.0,) * len(_TOKEN_NAMES)
+
+
+# --- the pass -------------------------------------------------------------------------------------
+
+
+def structure_features(
+    text: str,
+    token_ids: IntArray,
+    tokens: TokenStatistics,
+    *,
+    n_turns: int = 1,
+    n_tools: int = 0,
+    n_media: int = 0,
+    n_chars: int | None = None,
+) -> Float32Array:
+    """The structural features of one text, (F,) in the order of `FEATURE_NAMES`.
+
+    Args:
+        text: The raw text; of more than `MAX_CHARS` characters the head and the tail are read.
+        token_ids: (T,) tokens of the same text, without special tokens.
+        tokens: Frequencies and vectors of the vocabulary.
+        n_turns: Messages of the conversation.
+        n_tools: Tools on offer.
+        n_media: Images, audio and other parts that are not text.
+        n_chars: Length of the whole prompt where ``text`` is only a part of it.
+    """
+    length = len(text)
+    if length > MAX_CHARS:
+        half = MAX_CHARS // 2
+        text = text[:half] + "\n" + text[-half:]
+    features = _features(read_ask(text), token_ids, tokens)
+    whole = max(length, n_chars or 0)
+    context = _FIRST_COUNT - len(_CONTEXT_NAMES)
+    if whole > len(text):
+        features[context] = log(whole / max(len(text), 1))
+    if n_turns > 1:
+        features[context + 1] = log(n_turns)
+    if n_tools > 0:
+        features[context + 2] = log1p(n_tools)
+    if n_media > 0:
+        features[context + 3] = log1p(n_media)
+    result = np.array(features, dtype=np.float32)
+    counts = result[_FIRST_COUNT:]
+    np.sqrt(counts, out=counts)
+    return result
+
+
+def structure_features_windows(
+    windows: Sequence[str],
+    window_ids: Sequence[IntArray],
+    tokens: TokenStatistics,
+    *,
+    n_turns: int = 1,
+    n_tools: int = 0,
+    n_media: int = 0,
+    n_chars: int | None = None,
+) -> Float32Array:
+    """The structural features (F,) of a prompt given as windows, such as `Prompt.windows`.
+
+    One window is the text itself. Of several, the first and the last are joined: instructions stand
+    at the head, the question at the tail, and the middle of a long prompt is material.
+    """
+    if len(windows) != len(window_ids) or not windows:
+        raise InputError(
+            f"{len(windows)} windows came with {len(window_ids)} arrays of tokens; "
+            "one array for each of at least one window is wanted"
+        )
+    if len(windows) == 1:
+        text, ids = windows[0], window_ids[0]
+    else:
+        text = windows[0] + "\n" + windows[-1]
+        ids = np.concatenate((window_ids[0], window_ids[-1]))
+    return structure_features(
+        text, ids, tokens, n_turns=n_turns, n_tools=n_tools, n_media=n_media, n_chars=n_chars
+    )
+
+
+def structure_matrix(
+    texts: Sequence[str], ids_list: Sequence[IntArray], tokens: TokenStatistics
+) -> Float32Array:
+    """The structural features of many texts, (n, F); each row equals the single call."""
+    if len(texts) != len(ids_list):
+        raise InputError(
+            f"{len(texts)} texts came with {len(ids_list)} arrays of tokens; as many are wanted"
+        )
+    matrix = np.empty((len(texts), N_FEATURES), dtype=np.float32)
+    for row, (text, ids) in enumerate(zip(texts, ids_list, strict=True)):
+        matrix[row] = structure_features(text, ids, tokens)
+    return matrix
+
+
+def _features(ask: Ask, ids: IntArray, tokens: TokenStatistics) -> list[float]:
+    stem = ask.stem
+    ascii_only = stem.isascii()
+    if not ascii_only:
+        for curly, plain in _CURLY:
+            stem = stem.replace(curly, plain)
+    raw = stem.encode("utf-8", "surrogatepass")
+    counts = np.bincount(
+        np.frombuffer(raw.translate(_CLASS_TABLE), dtype=np.uint8), minlength=_N_CLASSES
+    ).tolist()
+    words = raw.translate(_WORD_TABLE, b"'").split()
+    lower = raw.lower()
+
+    n_chars = len(stem)
+    n_words = len(words)
+    n_sentences = 1 + lower.count(b". ") + lower.count(b"? ") + lower.count(b".\n")
+    cues = [0.0] * len(CUE_NAMES)
+    for places in filter(None, map(_CUE_BYTES.get, words)):
+        for place in places:
+            cues[place] += 1.0
+
+    out: list[float] = []
+    stem_ids, option_ids = _deal_tokens(ask, ids, tokens)
+    out += _size(words, n_chars, n_words, n_sentences, len(stem_ids), counts)
+    out += _shares(counts, n_chars, raw)
+    out += _numbers(raw, n_words) if counts[_CLASS_OF["digit"]] else _NO_NUMBERS
+    out += _ending(stem, lower, words)
+    out += _rarity(stem_ids, option_ids, tokens, n_words)
+    if ask.option_spans:
+        out += _options(ask.options, words, cues)
+    else:
+        out += _NO_OPTIONS
+    out += _code(stem) if _looks_like_code(stem) else _NO_CODE
+    out += (0.0, 0.0, 0.0, 0.0)  # context: filled in by the caller
+    for phrases in _PHRASE_BYTES:
+        out.append(float(sum([lower.count(phrase) for phrase in phrases])))
+    out += cues
+    return out
+
+
+def _size(
+    words: list[bytes],
+    n_chars: int,
+    n_words: int,
+    n_sentences: int,
+    n_tokens: int,
+    counts: list[int],
+) -> tuple[float, ...]:
+    lengths = list(map(len, words))
+    lengths.sort()
+    per_word = 1.0 / (n_words or 1)
+    return (
+        log1p(n_chars),
+        log1p(n_words),
+        log(n_sentences),
+        log1p(n_tokens),
+        log1p(n_words / n_sentences),
+        min(sum(lengths) * per_word, 20.0),
+        (n_words - bisect_right(lengths, 6)) * per_word,
+        (n_words - bisect_right(lengths, 9)) * per_word,
+        len(set(words)) * per_word,
+        log1p(counts[_CLASS_OF["newline"]]),
+    )
+
+
+def _shares(counts: list[int], n_chars: int, raw: bytes) -> tuple[float, ...]:
+    (
+        _, upper, digit, space, newline, operator, hyphen, tex, dollar, brace, bracket, paren, quote,
+        comma, period, question, exclamation, colon, _, _, latin, greek, cyrillic, semitic, indic,
+        symbol, cjk, astral,
+    ) = counts  # fmt: skip
+    per = 1.0 / (n_chars or 1)
+    return (
+        digit * per, operator * per, hyphen * per, tex * per, dollar * per, brace * per,
+        bracket * per, paren * per, quote * per, comma * per, period * per, colon * per,
+        upper * per, newline * per, space * per, latin * per, greek * per, cyrillic * per,
+        (semitic + indic) * per, symbol * per, cjk * per, astral * per, sqrt(tex), sqrt(dollar),
+        sqrt(operator), sqrt(question), sqrt(exclamation), sqrt(raw.count(b"=")),
+    )  # fmt: skip
+
+
+def _numbers(raw: bytes, n_words: int) -> tuple[float, ...]:
+    found = _NUMBER.findall(raw)
+    count = len(found)
+    del found[_MAX_NUMBERS:]
+    values = [min(float(number.replace(b",", b"")), 1e15) for number in found]
+    logs = [log1p(value) for value in values]
+    per = 1.0 / len(logs)
+    mean = sum(logs) * per
+    largest = max(logs)
+    return (
+        sqrt(count),
+        min(count / (n_words + 1), 5.0),
+        largest,
+        mean,
+        largest - min(logs),
+        sum([b"." in number for number in found]) * per,
+        sum([value >= 1000.0 for value in values]) * per,
+        sum([value <= 10.0 for value in values]) * per,
+        len(set(found)) * per,
+    )
+
+
+_OPENERS: Final[dict[bytes, int]] = {
+    **dict.fromkeys((b"what", b"which", b"who", b"how", b"why", b"when", b"where"), 0),
+    **dict.fromkeys((b"if", b"let", b"suppose", b"given", b"assume", b"consider", b"for"), 1),
+    **dict.fromkeys(
+        (b"find", b"compute", b"calculate", b"determine", b"evaluate", b"solve", b"simplify",
+         b"write", b"prove", b"show", b"give", b"explain", b"describe"), 2,
+    ),
+    **dict.fromkeys((b"a", b"an", b"the", b"in", b"on", b"at"), 3),
+}  # fmt: skip
+
+
+def _ending(stem: str, lower: bytes, words: list[bytes]) -> tuple[float, ...]:
+    last = stem[-1:]
+    before = stem[-3:]
+    blank = "__" in before or "..." in before
+    opener = _OPENERS.get(words[0], -1) if words else -1
+    sentence = max(stem.rfind(". ", 0, -1), stem.rfind("? ", 0, -1), stem.rfind("\n", 0, -1))
+    return (
+        1.0 if last == "?" else 0.0,
+        1.0 if last == ":" else 0.0,
+        1.0 if last == "." and not blank else 0.0,
+        1.0 if blank else 0.0,
+        1.0 if last.isalnum() else 0.0,
+        1.0 if "$" in before else 0.0,
+        1.0 if b"__" in lower else 0.0,
+        1.0 if opener == 0 else 0.0,
+        1.0 if opener == 1 else 0.0,
+        1.0 if opener == 2 else 0.0,
+        1.0 if opener == 3 else 0.0,
+        log(len(stem) - sentence),
+    )
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def _deal_tokens(
+    ask: Ask, ids: IntArray, tokens: TokenStatistics
+) -> tuple[IntArray, IntArray | None]:
+    """The tokens of the stem and those from the first to the last option, out of the whole text's.
+
+    WordPiece first cuts a text at white space and around marks, and only continuations of a word
+    carry ``##``. Counting such pieces up to a position therefore finds the token there; where the
+    counts disagree (rare scripts, a truncated list) positions are scaled.
+    """
+    start, end = ask.stem_span
+    options = ask.option_spans
+    if not options and start == 0 and len(ask.text) - end < 2:
+        return ids, None
+    # A blank in front makes the first character one like all others.
+    kinds = np.frombuffer(
+        (" " + ask.text).encode("latin-1", "replace").translate(_BASIC_TABLE), dtype=np.uint8
+    )
+    begins = np.flatnonzero(kinds[1:] > (kinds[:-1] & 1))
+    wanted = [start, end, options[0][0], options[-1][1]] if options else [start, end]
+    places = begins.searchsorted(wanted)
+    firsts = np.flatnonzero(~tokens.is_wordpiece[ids])
+    n_firsts = len(firsts)
+    if n_firsts != len(begins):
+        places = places * n_firsts // max(len(begins), 1)
+    cuts = [int(firsts[place]) if place < n_firsts else len(ids) for place in places.tolist()]
+    return ids[cuts[0] : cuts[1]], ids[cuts[2] : cuts[3]] if options else None
+
+
+_RARE: Final = -10.0  # about one token in 22,000
+
+
+def _rarity(
+    stem_ids: IntArray, option_ids: IntArray | None, tokens: TokenStatistics, n_words: int
+) -> tuple[float, ...]:
+    count = len(stem_ids)
+    if count == 0:
+        return _NO_TOKENS
+    frequencies = tokens.log_frequency[stem_ids]
+    squares = float(frequencies @ frequencies) / count
+    frequency = frequencies.tolist()
+    frequency.sort()
+    per = 1.0 / count
+    mean = sum(frequency) * per
+    pieces = int(np.count_nonzero(tokens.is_wordpiece[stem_ids]))
+    in_options = 0.0
+    if option_ids is not None and len(option_ids):
+        in_options = float(tokens.log_frequency[option_ids].mean())
+    return (
+        mean,
+        sqrt(max(squares - mean * mean, 0.0)),
+        frequency[0],
+        frequency[2] if count > 2 else frequency[-1],
+        bisect_right(frequency, _RARE) * per,
+        pieces * per,
+        min(count / (n_words or 1), 10.0),
+        in_options,
+    )
+
+
+# --- options --------------------------------------------------------------------------------------
+
+_ROMAN: Final = re.compile(r"\b(?:I{1,3}|IV|V)\b")
+_NEGATION: Final = frozenset((b"not", b"no", b"never", b"cannot", b"neither", b"nor", b"without"))
+
+
+def _options(
+    options: tuple[str, ...], stem_words: list[bytes], cues: list[float]
+) -> tuple[float, ...]:
+    count = len(options)
+    per = 1.0 / count
+    stem_set = set(stem_words)
+    seen: dict[bytes, int] = {}  # in how many options a word stands
+    lengths: list[float] = []
+    numbers: list[float] = []
+    shared: list[float] = []
+    decimals = digits = numeric = total = n_words = tex = negations = short = upper = dots = 0
+    for option in options:
+        raw = option.encode("utf-8", "surrogatepass")
+        words = raw.translate(_WORD_TABLE, b"'").split()
+        length = len(words)
+        n_words += length
+        short += length < 3
+        lengths.append(log1p(len(raw)))
+        found = _NUMBER.search(raw)
+        if found is not None:
+            number = found[0]
+            numbers.append(log1p(min(float(number.replace(b",", b"")), 1e15)))
+            decimals += b"." in number
+            digits += len(number.strip(b"0."))
+            numeric += length < 4
+        tex += b"\\" in raw or b"$" in raw or b"^" in raw
+        upper += raw[:1].isupper()
+        dots += raw.endswith(b".")
+        distinct = set(words)
+        total += len(distinct)
+        negations += not _NEGATION.isdisjoint(distinct)
+        shared.append(len(distinct & stem_set) / (len(distinct) or 1))
+        for word in distinct:
+            seen[word] = seen.get(word, 0) + 1
+    for places in filter(None, map(_CUE_BYTES.get, seen)):
+        for place in places:
+            cues[place] += 0.5
+
+    number_mean = spread = closest = 0.0
+    if len(numbers) > 1:
+        numbers.sort()
+        number_mean = sum(numbers) / len(numbers)
+        spread = numbers[-1] - numbers[0]
+        closest = min(map(float.__sub__, numbers[1:], numbers))
+    lengths.sort()
+    mean_length = sum(lengths) * per
+    shared.sort()
+    joined = "\n".join(options)
+    lowered = joined.lower()
+    return (
+        1.0,
+        float(count),
+        mean_length,
+        sqrt(sum([(length - mean_length) ** 2 for length in lengths]) * per),
+        lengths[-1],
+        lengths[0],
+        log1p(n_words * per),
+        numeric * per,
+        number_mean,
+        spread,
+        closest,
+        decimals * per,
+        min(digits * per, 10.0),
+        tex * per,
+        1.0 if "all of the" in lowered else 0.0,
+        1.0 if "none of the" in lowered or "neither" in lowered else 0.0,
+        len(_ROMAN.findall(joined)) * per if "II" in joined else 0.0,
+        upper * per,
+        negations * per,
+        short * per,
+        (total - len(seen)) / (total * (1.0 - per)) if total and count > 1 else 0.0,
+        log1p(len(seen)),
+        sum(shared) * per,
+        shared[-1],
+        shared[-1] - shared[-2] if count > 1 else 0.0,
+        dots * per,
+    )
+
+
+# --- code -----------------------------------------------------------------------------------------
+
+_CODE_MARKS: Final = ("def ", "```", "function ", "class ", "#include", "public ", "return ")
+_CALL: Final = re.compile(r"\.(\w+)\(")
+_STRING_METHODS: Final = frozenset(
+    "upper lower strip lstrip rstrip split rsplit join replace find rfind index startswith endswith "
+    "isdigit isalpha isalnum isupper islower isspace isnumeric isdecimal isidentifier istitle title "
+    "capitalize swapcase casefold zfill center ljust rjust format translate maketrans encode decode "
+    "partition rpartition splitlines expandtabs removeprefix removesuffix count".split()
+)
+_CONTAINER_METHODS: Final = frozenset(
+    "append extend insert pop remove sort reverse clear copy get keys values items update setdefault "
+    "popitem fromkeys add discard union intersection".split()
+)
+_MUTATIONS: Final = (
+    ".append(", ".pop(", ".remove(", ".insert(", ".extend(", ".update(", ".clear(", ".sort(",
+    ".reverse(", "del ", "+=", "-=",
+)  # fmt: skip
+_LOOP: Final = re.compile(r"\b(?:for|while)\b")
+_BRANCH: Final = re.compile(r"\b(?:if|elif|else|try|except|case|switch)\b")
+_ARGUMENTS: Final = re.compile(r"\bdef\s+\w+\s*\(([^()\n]{0,300})\)")
+_SLICE: Final = re.compile(r"\[[^\[\]\n]{0,40}:[^\[\]\n]{0,40}\]")
+_TEXT_LITERAL: Final = re.compile(r"'([^'\n]{0,400})'|\"([^\"\n]{0,400})\"")
+
+
+def _looks_like_code(stem: str) -> bool:
+    return any(map(stem.__contains__, _CODE_MARKS))
+
+
+def _code(stem: str) -> tuple[float, ...]:
+    lines = [line for line in stem.split("\n") if line.strip()]
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    steps = [indent for indent in indents if indent]
+    unit = min(steps, default=4)
+    called = _CALL.findall(stem)
+    arguments = _ARGUMENTS.search(stem)
+    loops = len(_LOOP.findall(stem))
+    statements = sum([line.lstrip().startswith(("for ", "while ")) for line in lines])
+    return (
+        1.0,
+        log1p(len(lines)),
+        min(max(indents, default=0) / max(unit, 1), 10.0),
+        min(sum(indents) / (4.0 * max(len(lines), 1)), 5.0),
+        sqrt(stem.count("def ")),
+        sqrt(statements),
+        sqrt(len(_BRANCH.findall(stem))),
+        sqrt(arguments[1].count(",") + 1) if arguments and arguments[1].strip() else 0.0,
+        sqrt(max(loops - statements, 0)),
+        sqrt(len(_SLICE.findall(stem))),
+        sqrt(len(called)),
+        sqrt(len(set(called))),
+        sqrt(sum([name in _STRING_METHODS for name in called])),
+        sqrt(sum([name in _CONTAINER_METHODS for name in called])),
+        sqrt(sum([stem.count(mark) for mark in _MUTATIONS])),
+        sqrt(stem.count("return")),
+        sqrt(stem.count(" + ") + stem.count(" - ") + stem.count(" * ") + stem.count(" % ")),
+        sqrt(stem.count("))")),
+        sqrt(stem.count("import ")),
+        *_assertion(stem),
+    )
+
+
+def _assertion(stem: str) -> tuple[float, ...]:
+    """The last assertion: which side is open, and how large the literals on the other are."""
+    start = stem.rfind("assert ")
+    if start < 0:
+        return (0.0,) * 8
+    end = stem.find("\n", start)
+    line = stem[start + 7 : len(stem) if end < 0 else end][:4000]
+    gap = line.find("??")
+    equals = line.rfind("==")
+    open_output = gap > equals >= 0
+    literal = line[line.find("(") + 1 : equals] if open_output else line[equals + 2 :]
+    texts = _TEXT_LITERAL.findall(literal)
+    depth = deepest = 0
+    for character in literal:
+        if character in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in ")]}":
+            depth -= 1
+    digits = sum([character.isdigit() for character in literal])
+    return (
+        1.0 if open_output else 0.0,
+        1.0 if 0 <= gap < equals else 0.0,
+        sqrt(literal.count(",") + 1),
+        log1p(len(literal)),
+        log1p(sum([len(single) + len(double) for single, double in texts])),
+        float(min(deepest, 10)),
+        digits / max(len(literal), 1),
+        1.0 if "True" in literal or "False" in literal or "None" in literal else 0.0,
+    )
