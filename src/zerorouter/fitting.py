@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from zerorouter.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
+from zerorouter.catalog import ModelSpec, Price
 from zerorouter.data.digests import digest_array, question_digest
 from zerorouter.data.responses import PromptTable, ResponseMatrix
 from zerorouter.errors import CalibrationError, require_extra
@@ -123,7 +124,15 @@ def fit_space(
     prototypes = Prototypes.fit(
         features.embedding, n_prototypes=chosen.n_prototypes, seed=chosen.seed
     )
-    penalty = _support_penalty(fit, calibration, features.embedding[scored])
+    slack = max(float(calibration.regression.ridge[-1]), 1e-3)
+    near, far = _shift_variance(
+        fit,
+        calibration.items.intercept,
+        slack,
+        _task_labels(matrix.prompts)[scored],
+        features.embedding[scored],
+    )
+    shift_variance = (near * check.slope**2, far * check.slope**2)
     tell("fitting answer lengths", 0.0)
     difficulty_scale, length_weights, styles = _fit_lengths(
         matrix, scored, x, calibration.items, cards or {}, chosen
@@ -140,7 +149,7 @@ def fit_space(
         effect_covariance=(check.spread * calibration.regression.effect_covariance).astype(
             np.float32
         ),
-        support_penalty=penalty,
+        shift_variance=shift_variance,
         prototypes=prototypes,
     )
     texts, options = matrix.prompts.texts, matrix.prompts.choices
@@ -154,7 +163,7 @@ def fit_space(
         "status": calibration.status.name,
         "n_iterations": calibration.n_iterations,
         "cross_fit": check.facts(),
-        "support_penalty": round(penalty, 4),
+        "shift_variance": [round(v, 4) for v in shift_variance],
         "linkage": str(matrix.linkage()),
         "assumptions": {
             "reasoning_length_factor": REASONING_LENGTH_FACTOR,
@@ -188,6 +197,7 @@ def fit_space(
         ),
         calibrated=CalibratedItems(digests=digests, items=calibration.items),
         encoder_name=reader.encoder_name,
+        models=_specs(matrix, cards or {}),
         provenance={**(provenance or {}), "fit": facts},
     )
 
@@ -339,6 +349,30 @@ def _card_of(
     )
 
 
+def _specs(matrix: ResponseMatrix, cards: Mapping[str, RespondentCard]) -> tuple[ModelSpec, ...]:
+    """Catalog entries of respondents whose records give a price; they make the space's pool."""
+    out = []
+    for row, name in zip(matrix.models, matrix.respondents, strict=True):
+        if not row.priced or name in cards:
+            continue
+        out.append(
+            ModelSpec(
+                name=name,
+                family=row.family or "",
+                released=row.released,
+                params_b=row.params_b,
+                price=Price(
+                    input_usd_per_mtok=row.input_usd_per_mtok or 0.0,
+                    output_usd_per_mtok=row.output_usd_per_mtok or 0.0,
+                    kind="size-tier" if row.price_kind == "size-tier" else "list",
+                    source="models.csv of the records",
+                ),
+                in_default_pool=True,
+            )
+        )
+    return tuple(out)
+
+
 # -- calibration and its check ---------------------------------------------------------------
 
 
@@ -380,6 +414,7 @@ class _Fitted:
             intercept=beta[:, k] + calibration.block_intercepts[self.blocks[where]],
             guessing=guessing.astype(np.float32),
             effect_scale=np.ones(n, dtype=np.float32),
+            shift_variance=np.zeros(n, dtype=np.float32),
             effect_covariance=calibration.regression.effect_covariance,
         )
 
@@ -404,43 +439,49 @@ class _Fitted:
         return recalibrate(held_out)
 
 
-def _support_penalty(fit: _Fitted, calibration: Calibration, embedding: Float32Array) -> float:
-    """How much wider item effects are far from the calibrated prompts.
+def _shift_variance(
+    fit: _Fitted, intercept: Float32Array, slack: float, tasks: IntArray, embedding: Float32Array
+) -> tuple[float, float]:
+    """How far whole kinds of prompts lie from their prediction, near and far from the records.
 
-    Each data set in turn is predicted by a regression on the others. Its squared errors of the
-    intercept, over those of random folds, give the widening at the support that its prompts
-    have among the others' prototypes. With a single data set there is nothing to learn it
-    from, and the widening is 1 at no support.
+    Item intercepts are predicted twice by regressions that did not see them: leaving out
+    random groups of prompts, and leaving out whole tasks. The squared mean error of a task, less
+    what its finite number of items explains, is regressed on (1 - support)^2 with both
+    coefficients kept at zero or above. Returns them as (near, far).
     """
-    n_blocks = int(fit.blocks.max()) + 1
-    if n_blocks < 2:
-        return 1.0
-    target = calibration.items.intercept[:, None]
-    effect = np.array([float(calibration.regression.effect_covariance[-1, -1])])
-    slack = effect / max(float(calibration.regression.ridge[-1]), 1e-6)
+    from scipy.optimize import nnls
 
-    def squared_errors(held: BoolArray) -> Float64Array:
-        weights, _, _ = RidgeRegression(fit.x[~held]).fit(target[~held], effect, slack)
-        told = fit.x[held] @ weights[:-1, 0] + weights[-1, 0]
-        out: Float64Array = (target[held, 0] - told).astype(np.float64) ** 2
-        return out
-
-    fold = np.random.default_rng(fit.settings.seed).integers(0, 5, int(fit.groups.max()) + 1)
-    near = np.concatenate([squared_errors(fold[fit.groups] == f) for f in range(5)]).mean()
-    widenings, distances = [], []
-    for block in range(n_blocks):
-        held = fit.blocks == block
-        others = Prototypes.fit(
-            embedding[~held],
-            n_prototypes=fit.settings.n_prototypes,
-            seed=fit.settings.seed,
-        )
-        support = np.array([others.support(row) for row in embedding[held][::4]])
-        widenings.append(max(float(np.median(squared_errors(held)) / 0.455) / near - 1, 0.0))
-        distances.append(float(np.mean((1 - support) ** 2)))
-    # Least squares through the origin of widening on squared distance.
-    w, s = np.array(widenings), np.array(distances)
-    return float(np.clip((w @ s) / max(float(s @ s), 1e-9), 0.0, 10.0))
+    rng = np.random.default_rng(fit.settings.seed)
+    by_group = rng.integers(0, 5, int(fit.groups.max()) + 1)[fit.groups]
+    by_task = rng.integers(0, 5, int(tasks.max()) + 1)[tasks]
+    target = intercept[:, None]
+    noise = np.array([float(np.var(intercept))])
+    rows, excess, weight = [], [], []
+    for fold in (by_group, by_task):
+        for f in np.unique(fold):
+            held = fold == f
+            if held.all():
+                continue
+            weights, _, _ = RidgeRegression(fit.x[~held]).fit(target[~held], noise, noise / slack)
+            error = intercept[held] - (fit.x[held] @ weights[:-1, 0] + weights[-1, 0])
+            others = Prototypes.fit(
+                embedding[~held], n_prototypes=fit.settings.n_prototypes, seed=fit.settings.seed
+            )
+            labels = tasks[held]
+            for task in np.unique(labels):
+                of_task = np.flatnonzero(labels == task)
+                n = len(of_task)
+                if n < 5:
+                    continue
+                support = [others.support(row) for row in embedding[held][of_task[:40]]]
+                rows.append([1.0, float(np.mean((1 - np.array(support)) ** 2))])
+                excess.append(float(error[of_task].mean() ** 2 - error[of_task].var() / n))
+                weight.append(math.sqrt(min(n, 100)))
+    if len(rows) < 10:
+        return 0.05, 1.0  # too few tasks to learn from; a wide guess for strangers
+    w = np.array(weight)
+    solution, _ = nnls(np.array(rows) * w[:, None], np.array(excess) * w)
+    return float(solution[0]), float(solution[1])
 
 
 # -- domains -----------------------------------------------------------------------------------
@@ -542,6 +583,13 @@ def _log_lengths(matrix: ResponseMatrix, settings: FittingSettings) -> Float64Ar
         length[:, ~used[matrix.prompts.dataset]] = np.nan
     out: Float64Array = np.log(length)
     return out
+
+
+def _task_labels(prompts: PromptTable) -> IntArray:
+    """(N,) a number per (data set, task)."""
+    pairs = [(int(d), task) for d, task in zip(prompts.dataset, prompts.tasks, strict=True)]
+    numbers = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    return np.array([numbers[pair] for pair in pairs])
 
 
 def _dense(labels: IntArray) -> IntArray:

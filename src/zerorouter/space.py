@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zerorouter.arrays import Float32Array
 from zerorouter.artifacts import load_folder, save_folder
+from zerorouter.catalog import ModelSpec
 from zerorouter.errors import CorruptArtifactError, UnknownNameError
 from zerorouter.irt.model import Abilities, ItemParameters
 from zerorouter.predict.encoders import Encoder, StaticEncoder
@@ -93,6 +94,7 @@ class LatentSpace:
         population: The prior of new respondents.
         calibrated: Calibrated items by hash.
         encoder_name: The encoder it was fitted with.
+        models: Cards of respondents that came with the records.
         provenance: Data hashes, settings, date, diagnostics, attributions.
     """
 
@@ -104,6 +106,7 @@ class LatentSpace:
     population: PopulationPrior
     calibrated: CalibratedItems
     encoder_name: str
+    models: tuple[ModelSpec, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -189,8 +192,9 @@ class LatentSpace:
                 "encoder": self.encoder_name,
                 "respondents": list(self.respondents),
                 "domains": list(p.domains),
+                "models": [spec.to_dict() for spec in self.models],
                 "covariates": list(self.population.covariates),
-                "support_penalty": p.support_penalty,
+                "shift_variance": list(p.shift_variance),
                 "difficulty_scale": list(self.difficulty_scale),
                 "provenance": dict(self.provenance),
             },
@@ -237,7 +241,7 @@ class LatentSpace:
             domains=tuple(facts["domains"]),
             block_intercepts=arrays["predictor.block_intercepts"],
             effect_covariance=arrays["predictor.effect_covariance"],
-            support_penalty=float(facts["support_penalty"]),
+            shift_variance=(float(facts["shift_variance"][0]), float(facts["shift_variance"][1])),
             prototypes=Prototypes(
                 centroids=wide("prototypes.centroids"),
                 similarity_quantiles=arrays["prototypes.similarity_quantiles"],
@@ -280,10 +284,12 @@ class LatentSpace:
                     intercept=wide("calibrated.intercept"),
                     guessing=wide("calibrated.guessing"),
                     effect_scale=wide("calibrated.effect_scale"),
+                    shift_variance=np.zeros(len(arrays["calibrated.digests"]), np.float32),
                     effect_covariance=arrays["calibrated.effect_covariance"],
                 ),
             ),
             encoder_name=str(facts["encoder"]),
+            models=tuple(ModelSpec.from_dict(row) for row in facts["models"]),
             provenance=facts["provenance"],
         )
 

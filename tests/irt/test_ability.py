@@ -55,6 +55,7 @@ def test_vague_items_tell_less_than_exact_ones():
         intercept=exact.intercept,
         guessing=exact.guessing,
         effect_scale=np.ones(40, dtype=np.float32),
+        shift_variance=exact.shift_variance,
         effect_covariance=np.eye(4, dtype=np.float32) * 2,
     )
     assert (posterior(vague, truth.scores[0]).sd > posterior(exact, truth.scores[0]).sd).all()

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from zerorouter.irt.model import Abilities, ItemParameters, forecast, log_loss, sigmoid
 
 
-def one_item(a, d, *, c=0.0, scale=0.0, psi=None):
+def one_item(a, d, *, c=0.0, scale=0.0, shift=0.0, psi=None):
     k = len(a)
     return ItemParameters(
         discrimination=np.array([a], dtype=np.float32),
         intercept=np.array([d], dtype=np.float32),
         guessing=np.array([c], dtype=np.float32),
         effect_scale=np.array([scale], dtype=np.float32),
+        shift_variance=np.array([shift], dtype=np.float32),
         effect_covariance=np.eye(k + 1, dtype=np.float32) if psi is None else psi,
     )
 
@@ -51,8 +52,21 @@ def test_the_logit_variance_matches_a_simulation():
     found = forecast(one_item([1.0], 0.5, scale=0.7, psi=psi), one_respondent([0.9], sd=0.0))
     draws = rng.multivariate_normal([1.0, 0.5], 0.7 * psi, size=200_000)
     logit = draws @ [0.9, 1.0]
-    assert found.logit_sd[0, 0] == pytest.approx(logit.std(), rel=0.01)
+    assert np.sqrt(found.effect_variance[0, 0]) == pytest.approx(logit.std(), rel=0.01)
     assert found.p_correct[0, 0] == pytest.approx((1 / (1 + np.exp(-logit))).mean(), abs=0.005)
+
+
+def test_only_shared_errors_make_the_interval():
+    """What varies from prompt to prompt is in P(correct) already; being unsure is not."""
+    item_only = forecast(one_item([1.0], 0.3, scale=2.0), one_respondent([0.5]))
+    low, high = item_only.interval()
+    assert high[0, 0] - low[0, 0] == pytest.approx(0, abs=1e-6)
+    for unsure in (
+        forecast(one_item([1.0], 0.3, scale=2.0, shift=0.5), one_respondent([0.5])),
+        forecast(one_item([1.0], 0.3, scale=2.0), one_respondent([0.5], sd=0.7)),
+    ):
+        low, high = unsure.interval()
+        assert high[0, 0] - low[0, 0] > 0.1
 
 
 @given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0, 0.5), st.floats(0, 3), st.floats(0, 3))
@@ -61,6 +75,7 @@ def test_intervals_hold_the_estimate_and_respect_the_floor(d, theta, c, scale, s
     low, high = found.interval()
     assert c - 1e-6 <= low[0, 0] <= found.p_correct[0, 0] + 1e-6
     assert found.p_correct[0, 0] <= high[0, 0] + 1e-6
+    assert found.interval_at(0, 0) == pytest.approx((low[0, 0], high[0, 0]), abs=2e-6)
 
 
 def test_sigmoid_saturates_without_warnings():

@@ -526,6 +526,7 @@ class _Fit:
                 intercept=self.beta[:, k].copy(),
                 guessing=floor,
                 effect_scale=scale,
+                shift_variance=np.zeros_like(scale),
                 effect_covariance=psi,
             ),
             regression=FeatureRegression(

@@ -10,7 +10,6 @@ All outputs are read by one linear map from the standardised features:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,10 +50,11 @@ class Standardiser:
 
     def __call__(self, features: PromptFeatures) -> Float32Array:
         """(N, D) standardised features, clipped."""
-        raw = np.hstack([features.embedding, features.structure])
+        raw = np.concatenate((features.embedding, features.structure), axis=1)
         raw -= self.centre
         raw *= self.inverse_scale
-        return np.clip(raw, -CLIP, CLIP, out=raw)
+        np.minimum(raw, CLIP, out=raw)
+        return np.maximum(raw, -CLIP, out=raw)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,10 +87,9 @@ class ItemPredictor:
         class_block: (C,) block (data set) of each class, -1 where it has no responses.
         domains: Names of the domains.
         block_intercepts: (B,)
-        effect_covariance: (K+1, K+1) of what features do not tell, for prompts like the
-            calibrated ones.
-        support_penalty: How much wider it is with no support at all: the covariance is
-            multiplied by ``1 + support_penalty (1 - support)^2``.
+        effect_covariance: (K+1, K+1) of what features do not tell.
+        shift_variance: Two numbers (near, far): the error that similar prompts share has
+            variance ``near + far (1 - support)^2``.
         prototypes: Where the calibrated prompts lie.
     """
 
@@ -103,7 +102,7 @@ class ItemPredictor:
     domains: tuple[str, ...]
     block_intercepts: Float32Array
     effect_covariance: Float32Array
-    support_penalty: float
+    shift_variance: tuple[float, float]
     prototypes: Prototypes
 
     @property
@@ -117,34 +116,33 @@ class ItemPredictor:
         standard = self.standardise(features)
         weights, constant = self._readout
         out = np.empty((n, len(constant)), dtype=np.float32)
+        odds = np.empty((n, len(self.class_domain)), dtype=np.float32)
+        mixed = np.empty((n, self._mixing.shape[1]), dtype=np.float32)
         support = np.empty(n, dtype=np.float32)
         for i in range(n):  # row by row: a matrix product may round a row by its neighbours
-            np.dot(standard[i], weights, out=out[i])
+            row = np.dot(standard[i], weights, out=out[i])
+            row += constant
+            logits = row[k + 2 :]
+            np.exp(logits - logits.max(), out=odds[i])
+            np.dot(odds[i], self._mixing, out=mixed[i])
             support[i] = self.prototypes.support(features.embedding[i])
-        out += constant
-        a, d, level, logits = out[:, :k], out[:, k], out[:, k + 1], out[:, k + 2 :]
-        a[:, 0] = np.maximum(a[:, 0], LEAST_DISCRIMINATION)
-        logits -= logits.max(axis=1, keepdims=True)
-        odds = np.exp(logits)
-        d = d + (odds * self._class_intercept).sum(axis=1) / odds.sum(axis=1)
-        by_domain = np.stack([odds[:, where].sum(axis=1) for where in self._domain_classes], axis=1)
-        scale = 1 + np.float32(self.support_penalty) * (1 - support) ** 2
+        a, d, level = out[:, :k], out[:, k], out[:, k + 1]
+        np.maximum(a[:, 0], LEAST_DISCRIMINATION, out=a[:, 0])
+        d += mixed[:, 0] / mixed[:, 1]
+        near, far = np.float32(self.shift_variance)
         return PromptReadings(
             items=ItemParameters(
                 discrimination=a,
                 intercept=d,
                 guessing=guess_floor(features.structure),
-                effect_scale=scale,
+                effect_scale=np.ones_like(d),
+                shift_variance=near + far * (1 - support) ** 2,
                 effect_covariance=self.effect_covariance,
             ),
-            domain=self._shown_domains[by_domain.argmax(axis=1)],
+            domain=mixed[:, 2:].argmax(axis=1),
             log_length=level,
             support=support,
         )
-
-    def domain_names(self, readings: PromptReadings) -> Sequence[str]:
-        """The domains of readings, by name."""
-        return [self.domains[int(i)] for i in readings.domain]
 
     @cached_property
     def _readout(self) -> tuple[Float32Array, Float32Array]:
@@ -153,14 +151,9 @@ class ItemPredictor:
         return np.ascontiguousarray(joined[:-1]), joined[-1].copy()
 
     @cached_property
-    def _class_intercept(self) -> Float32Array:
+    def _mixing(self) -> Float32Array:
+        """(C, 2 + domains) what class odds are summed into: intercept, total, each domain."""
         known = np.append(self.block_intercepts, np.float32(0.0))  # block -1 reads the 0
-        return np.asarray(known[self.class_block], dtype=np.float32)
-
-    @cached_property
-    def _shown_domains(self) -> IntArray:
-        return np.unique(self.class_domain)
-
-    @cached_property
-    def _domain_classes(self) -> list[IntArray]:
-        return [np.flatnonzero(self.class_domain == d) for d in self._shown_domains]
+        member = self.class_domain[:, None] == np.arange(len(self.domains))
+        columns = [known[self.class_block], np.ones(len(member)), *member.T]
+        return np.ascontiguousarray(np.array(columns).T, dtype=np.float32)

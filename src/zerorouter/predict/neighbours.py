@@ -15,6 +15,7 @@ import numpy as np
 from zerorouter.arrays import Float32Array, FloatArray
 
 QUANTILES = 101
+MOST_CLUSTERED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +36,13 @@ class Prototypes:
         """K-means centroids of unit embeddings, the likeness measured on held-out rows.
 
         Every fifth row is held out of the clustering, so that the quantiles describe prompts
-        that did not shape the centroids.
+        that did not shape the centroids; of the others a spread-out sample is enough.
         """
         from sklearn.cluster import MiniBatchKMeans
 
         held = np.arange(len(embeddings)) % 5 == 4
         kept = embeddings[~held]
+        kept = kept[:: max(1, len(kept) // MOST_CLUSTERED)]
         means = MiniBatchKMeans(
             n_clusters=min(n_prototypes, len(kept)),
             n_init=1,

@@ -50,8 +50,8 @@ class Weighing:
         allowed: Columns that passed every filter and bound.
         chosen: Column of the chosen model.
         policy: The policy in force.
-        filtered: Reason by model for those that filters left out.
-        strongest: Column with the largest P(correct) among ``allowed``.
+        filtered: Reason by model for those that lists and capabilities left out.
+        crowded: Columns whose context window the request does not fit in.
     """
 
     estimates: Estimates
@@ -60,6 +60,7 @@ class Weighing:
     chosen: int
     policy: Policy
     filtered: Mapping[str, str]
+    crowded: IntArray
 
     @cached_property
     def order(self) -> IntArray:
@@ -135,10 +136,14 @@ class Decision:
         """Models left out by lists, capabilities, context or bounds, with the reason."""
         w, e = self.weighing, self.weighing.estimates
         out = [Exclusion(model=m, reason=r) for m, r in w.filtered.items()]
-        allowed = {int(j) for j in w.allowed}
+        allowed, crowded = set(w.allowed.tolist()), set(w.crowded.tolist())
         for j, model in enumerate(e.models):
-            if j not in allowed and model not in w.filtered:
-                out.append(Exclusion(model=model, reason=_bound_reason(e, j, w.policy)))
+            if j in allowed or model in w.filtered:
+                continue
+            reason = (
+                "its context window is too small" if j in crowded else _bound_reason(e, j, w.policy)
+            )
+            out.append(Exclusion(model=model, reason=reason))
         return tuple(sorted(out, key=lambda x: x.model))
 
     @cached_property

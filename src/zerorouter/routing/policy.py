@@ -18,6 +18,10 @@ from types import MappingProxyType
 from zerorouter.errors import InputError, UnknownNameError
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """Weights and bounds on accuracy, cost and latency.
@@ -111,7 +115,3 @@ def find_policy(wanted: str | Policy, custom: Mapping[str, Policy] | None = None
     if found is None:
         raise UnknownNameError("policy", wanted, [*POLICIES, *ALIASES, *(custom or ())])
     return found
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
