@@ -197,7 +197,7 @@ def fit_space(
         ),
         calibrated=CalibratedItems(digests=digests, items=calibration.items),
         encoder_name=reader.encoder_name,
-        models=_specs(matrix, cards or {}),
+        models=_specs(matrix),
         provenance={**(provenance or {}), "fit": facts},
     )
 
@@ -349,11 +349,11 @@ def _card_of(
     )
 
 
-def _specs(matrix: ResponseMatrix, cards: Mapping[str, RespondentCard]) -> tuple[ModelSpec, ...]:
+def _specs(matrix: ResponseMatrix) -> tuple[ModelSpec, ...]:
     """Catalog entries of respondents whose records give a price; they make the space's pool."""
     out = []
     for row, name in zip(matrix.models, matrix.respondents, strict=True):
-        if not row.priced or name in cards:
+        if not row.priced:
             continue
         out.append(
             ModelSpec(

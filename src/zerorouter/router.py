@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -96,15 +96,18 @@ class Router:
     ) -> Router:
         """A router over a space on disk, by default the one that ships with the package.
 
-        ``ZEROROUTER_SPACE`` names another default. Models that only the space describes join
-        the catalog; where both do, the catalog's card holds.
+        ``ZEROROUTER_SPACE`` names another default. Models that came with the records of
+        a space of one's own join the pool; where the catalog knows one, its card holds.
         """
         named = path or os.environ.get("ZEROROUTER_SPACE") or None
         space = LatentSpace.load(None if named is None else Path(named))
         known = Catalog.load() if catalog is None else catalog
         return cls(
             space,
-            known.with_models(spec for spec in space.models if spec.name not in known),
+            known.with_models(
+                replace(known.get(own.name), in_default_pool=True) if own.name in known else own
+                for own in space.models
+            ),
             models=models,
             policies=policies,
             default_policy=default_policy,

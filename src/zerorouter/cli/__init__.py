@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The command line: results to standard output, progress to standard error."""

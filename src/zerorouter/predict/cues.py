@@ -2,7 +2,7 @@
 
 Each group is one feature, the square root of its count. The groups name kinds of work (a proof, a
 rate, a statute, a dosage), not questions of a benchmark; words of a single data set are left out.
-Phrases are counted as substrings of the lower-cased text.
+Counting phrases beside them ("of the following", "how many") added nothing (decision 0004).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _GROUPS: Final[dict[str, str]] = {
     "some": "some several many few various another other others",
     "compare": "than compared relative versus whereas difference between differ",
     "more": "more greater larger higher longer bigger increase increases increased rise rises",
-    "less": "less fewer smaller lower shorter decrease decreases decreased fall falls reduce reduced",
+    "less": (
+        "less fewer smaller lower shorter decrease decreases decreased fall falls reduce reduced"
+    ),
     "however": "however although though but yet despite instead rather",
     "therefore": "therefore thus hence then so since consequently implies imply",
     "you": "you your yours we our us",
@@ -43,7 +45,9 @@ _GROUPS: Final[dict[str, str]] = {
     "each": "per each every",
     "half": "half third quarter fourth fifth fraction twice double triple thrice dozen",
     "percent": "percent percentage interest rate rates discount profit tax loan annual",
-    "money": "dollar dollars cents cost costs price pay pays paid buy buys sell sells sold earn spend",
+    "money": (
+        "dollar dollars cents cost costs price pay pays paid buy buys sell sells sold earn spend"
+    ),
     "clock": "hour hours minute minutes second seconds day days week weeks month months",
     "year": "year years age old older younger century decade",
     "length": "meter meters metre cm mm km mile miles inch inches foot feet ft yard yards",
@@ -53,13 +57,17 @@ _GROUPS: Final[dict[str, str]] = {
     "numbers": "one two three four five six seven eight nine ten",
     "approximate": "approximately approximate nearest about estimate roughly decimal round rounded",
     # mathematics
-    "integer": "integer integers positive digit digits divisible divisor divisors prime primes modulo",
+    "integer": (
+        "integer integers positive digit digits divisible divisor divisors prime primes modulo"
+    ),
     "equation": "equation equations roots root polynomial polynomials quadratic coefficient degree",
     "function": "function functions domain range inverse continuous defined",
     "frac": "frac dfrac tfrac over",
     "sqrt": "sqrt cdot times left right",
     "trig": "sin cos tan sine cosine tangent angle angles degrees radians theta pi",
-    "geometry": "triangle circle square rectangle polygon radius diameter side sides area perimeter",
+    "geometry": (
+        "triangle circle square rectangle polygon radius diameter side sides area perimeter"
+    ),
     "space": "point points line plane segment cube sphere cylinder cone parallel perpendicular",
     "calculus": "derivative integral int limit lim converges diverges series infinity infty",
     "algebra": "group ring field matrix vector vectors space linear ideal abelian finite subgroup",
@@ -75,7 +83,9 @@ _GROUPS: Final[dict[str, str]] = {
     "electric": "voltage current resistance circuit electric charge magnetic field ohms volts",
     "waves": "wave wavelength frequency light hz photon electron electrons quantum spin",
     "heat": "temperature heat pressure gas steam entropy thermal ideal adiabatic k",
-    "chemistry": "acid base reaction molecule molecular ion ions bond oxidation compound solution mol",
+    "chemistry": (
+        "acid base reaction molecule molecular ion ions bond oxidation compound solution mol"
+    ),
     "fluid": "flow fluid water pipe air density pump",
     "biology": "cell cells gene genes protein proteins dna species plant plants evolution organism",
     "medicine": "patient disease treatment blood symptoms clinical drug therapy pain infection",
@@ -106,18 +116,7 @@ _GROUPS: Final[dict[str, str]] = {
     "complexity": "time complexity binary tree graph node nodes sort sorted search algorithm",
 }
 
-PHRASES: Final[dict[str, tuple[str, ...]]] = {
-    "which_of_following": ("of the following",),
-    "how_many": ("how many",),
-    "how_much": ("how much",),
-    "according_to": ("according to",),
-    "true_statement": ("is true", "are true", "is correct"),
-    "step": ("step by step", "in detail"),
-    "greater_than": ("times as", " as many", " as much"),
-}
-
 CUE_NAMES: Final[tuple[str, ...]] = tuple([f"cue_{name}" for name in _GROUPS])
-PHRASE_NAMES: Final[tuple[str, ...]] = tuple([f"cue_{name}" for name in PHRASES])
 
 
 def _index() -> dict[str, tuple[int, ...]]:

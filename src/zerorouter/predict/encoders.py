@@ -96,6 +96,7 @@ class WordPieces:
     _WORDS: Final = re.compile(r"[a-z0-9]+|[^ \t\n\ra-z0-9]")
     _RUNS: Final = re.compile(r"[^ \t\n\r]+")
     _FOREIGN: Final = re.compile(r"[^\t\n\r -~]")  # outside ASCII, or a control character
+    _SURROGATE: Final = re.compile("[\ud800-\udfff]")
     _MAX_WORD_CHARS: Final = 100  # longer words are unknown, by the reference implementation
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -169,6 +170,9 @@ class WordPieces:
     def _foreign_ids(self, run: str) -> list[int]:
         if self._reference is None:
             self._reference = reference_tokenizer(self._ids)
+        # Lone surrogates are no characters: the package would raise, `read_prompt` removes them,
+        # and BERT's rules drop the U+FFFD that stands for them.
+        run = self._SURROGATE.sub("", run)
         ids: list[int] = self._reference.encode(run, add_special_tokens=False).ids
         return ids
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from itertools import pairwise
+from typing import Final
 
-Span: TypeAlias = tuple[int, int]
+from zerorouter.predict.wrapping import Span, is_instruction, trim_ask, trim_tail
 
 MAX_OPTIONS: Final = 26
 _MAX_OPTION_CHARS: Final = 1500
 _MAX_LISTED_CHARS: Final = 400  # of a numbered or bulleted option: longer ones are paragraphs
 _MAX_AFTER_CHARS: Final = 200  # options stand at the end: a longer text behind them is the ask
-_TAIL_CHARS: Final = 400  # how far back an answer instruction may start
+_MAX_RUNS: Final = 8  # of labels that are looked at: bounds the work on a text full of labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,164 +79,6 @@ class Ask:
         return "\n".join((self.stem, *self.options)) if self.option_spans else self.stem
 
 
-# --- answer instructions and wrapping -------------------------------------------------------------
-
-# How to answer, never what: each alternative opens a sentence or a line, which is dropped whole.
-# "Express the result as a fraction" stays, because it is part of the problem.
-INSTRUCTIONS: Final = (
-    # think step by step; let us work through this
-    r"let(?:'|’)?s\s+(?:think|work|solve|reason|go|break)\b",
-    r"(?:think|reason|work|solve|explain|proceed|go)\b[^\n]{0,80}?\b(?:step|carefully|careful)",
-    r"take\s+(?:your\s+time|a\s+(?:deep\s+)?breath)",
-    r"(?:show|explain|describe|give|lay\s+out|justify)\s+(?:me\s+)?(?:all\s+)?(?:of\s+)?(?:your|the)\s+"
-    r"(?:work\b|working|reasoning|steps|thinking|thought|choice|answer)",
-    # answer with the letter; reply with one option only
-    r"(?:answer|respond|reply|choose|select|pick|print|output|indicate|name|mark|return)\b[^\n]{0,100}?"
-    r"\b(?:letters?|options?|choices?|labels?|alternatives?|(?:correct|right|best|final)\s+(?:answer|one)"
-    r"|(?:number|bullet)\s+of)\b",
-    r"(?:answer|respond|reply)\s+(?:only|just|briefly|concisely|directly|in|with|by|using|to\s+the)\b",
-    # give the final answer after ..., put it in \boxed{}
-    r"(?:give|state|write|put|place|wrap|enclose|provide|report|return|end|finish|conclude|box|present|"
-    r"output|print|mark)\b[^\n]{0,60}?\b(?:(?:final|correct|right|only\s+the|your|the)\s+"
-    r"(?:answer|result|number|value|choice|letter|option|literal)|boxed)\b",
-    r"(?:make\s+sure|be\s+sure|remember|ensure)\b[^\n]{0,80}?\b(?:answer|letter|option|format|boxed)\b",
-    r"(?:do\s+not|don(?:'|’)?t|no|without)\s+(?:any\s+|need\s+to\s+|an?\s+|other\s+)?"
-    r"(?:explain|explanations?|reasoning|include|add|write|show|other\s+text|further\s+text)\b",
-    r"(?:only|exactly|just)\s+one\b[^\n]{0,40}?\b(?:correct|right|answer|option)\b",
-    r"there\s+is\s+(?:only|exactly|just)\s+one\s+(?:correct|right|answer)",
-    r"(?:your|the)\s+(?:final\s+|last\s+)?(?:answer|response|reply|output|line)\s+"
-    r"(?:should|must|has\s+to|needs\s+to)\b[^\n]{0,60}?\b(?:letter|option|number|only|format|line|boxed)\b",
-    # a prompt left open: "Answer:", "A:"
-    r"(?:(?:the|your|my|final|correct|best)\s+)*(?:answer|solution|response|output|a)\s*(?:is\s*)?"
-    r"(?::[^\w]*|[(\[]?)$",
-)
-_POLITE = r"[\s*_#>(\[\"'-]*(?:(?:please|now|then|finally|also|first|and|so|next|at\s+the\s+end)\b,?\s*)*"
-_INSTRUCTION = re.compile(_POLITE + "(?:" + "|".join(INSTRUCTIONS) + ")", re.IGNORECASE)
-
-# Who the assistant is and what follows: sentences in front of the ask.
-LEADS: Final = (
-    r"you(?:'re|\s+are)\s+(?:now\s+)?(?:an?|the)\s[^\n.]{0,60}?\b(?:assistant|expert|tutor|teacher|ai\b|"
-    r"model|professor|student|specialist|solver|mathematician|scientist|programmer|examinee|scholar|"
-    r"helper|chatbot|engineer|interpreter)",
-    r"you\s+(?:will\s+be|are)\s+(?:given|shown|presented)\b",
-    r"(?:the\s+following|below|here)\s+(?:is|are)\s+(?:an?|the|some|several|multiple|my|one)?\s*[^\n.:]{0,40}?"
-    r"\b(?:questions?|problems?|examples?|functions?|programs?|snippets?|task)\b",
-    r"(?:answer|solve|read|consider|complete|attempt|work\s+out|look\s+at|study)\s+(?:carefully\s+)?"
-    r"(?:the|this|these|each)\s+(?:following\s+)?[^\n.:?]{0,40}?"
-    r"\b(?:questions?|problems?|exercises?|functions?|programs?|snippets?|task)\b",
-    r"(?:multiple[- ]choice|exam|quiz|test)\s+(?:questions?|problems?)?\s*\d*\s*[:.]",
-    r"(?:system|instructions?)\s*:",
-)
-_LEAD = re.compile(_POLITE + "(?:" + "|".join(LEADS) + ")", re.IGNORECASE)
-_SENTENCE = re.compile(r"[^\n]{0,400}?(?:[.!:](?=\s)|\n|$)\s*")
-_BREAKS: Final = ("\n", ". ", "? ", "! ", ": ", "; ", ") ", '" ', "} ", "$ ")
-
-# Words one of which every instruction holds: substring tests are far cheaper than the expressions.
-_TAIL_HINTS: Final = (
-    "nswer", "step", "etter", "ption", "hoice", "xpla", "inal", "eason", "espon", "eply",
-    "boxed", "A:", "olution", "utput", "carefully", "your", "Let", "nly",
-)  # fmt: skip
-# Every introduction and instruction opens with one of these, politeness included.
-_FIRST_WORD = re.compile(r"[\s*_#>(\[\"'-]*([A-Za-z]+)")
-_LEAD_WORDS: Final = frozenset(
-    "please now then finally also first and so next at you the following below here answer solve read "
-    "consider complete attempt work look study multiple exam quiz test system instruction instructions "
-    "let lets think reason explain proceed go take show describe give lay justify respond reply choose "
-    "select pick print output indicate name mark return state write put place wrap enclose provide "
-    "report end finish conclude box present make be remember ensure do don no without only exactly just "
-    "there your my final correct best solution response a".split()
-)
-_MARKERS: Final = (
-    "Question:", "question:", "QUESTION:", "Q:", "Problem:", "PROBLEM:", "User:", "Human:",
-    "Exercise:", "Task:",
-)  # fmt: skip
-_MARKER = re.compile(
-    r"[\s*#>_]*(?:question|q|problem|user|human|exercise|task)(?:\s+\d{1,3})?[\s*]*[:.][\s*]+",
-    re.IGNORECASE,
-)
-
-
-def _trim_tail(text: str, start: int, end: int) -> int:
-    """The end of ``text[start:end]`` without answer instructions behind the ask."""
-    while end > start:
-        end = start + len(text[start:end].rstrip()) if text[end - 1].isspace() else end
-        floor = max(start, end - _TAIL_CHARS)
-        tail = text[floor:end]
-        if not any(map(tail.__contains__, _TAIL_HINTS)):
-            break
-        cut = len(tail)
-        for _ in range(3):
-            cut = _sentence_start(tail, cut)
-            if cut < 0 or (cut == 0 and floor > start):
-                return end
-            if _INSTRUCTION.match(tail, cut):
-                break
-            if len(tail) - cut > 12:  # a real sentence; shorter scraps belong to the one before
-                return end
-        else:
-            return end
-        end = floor + cut
-    return end
-
-
-def _sentence_start(tail: str, end: int) -> int:
-    """Where the sentence or line that reaches up to ``end`` begins; -1 before the first."""
-    if end <= 0:
-        return -1
-    stop = end - 2  # the last mark closes the sentence itself
-    return max([tail.rfind(mark, 0, stop) + len(mark) for mark in _BREAKS if mark in tail] or [0])
-
-
-def _trim_lead(text: str, start: int, end: int) -> int:
-    """The start of ``text[start:end]`` without introductions and few-shot examples."""
-    if text.count(":", start, end) > 1:
-        start = _after_examples(text, start, end)
-    for _ in range(6):
-        while start < end and text[start].isspace():
-            start += 1
-        marker = _MARKER.match(text, start, end)
-        if marker is not None:
-            start = marker.end()
-            continue
-        word = _FIRST_WORD.match(text, start, end)
-        if word is None or word[1].lower() not in _LEAD_WORDS:
-            break
-        if not (_LEAD.match(text, start, end) or _INSTRUCTION.match(text, start, end)):
-            break
-        sentence = _SENTENCE.match(text, start, end)
-        if sentence is None or sentence.end() >= end or sentence.end() == start:
-            break
-        start = sentence.end()
-    return start
-
-
-def _after_examples(text: str, start: int, end: int) -> int:
-    """Behind the last of several ``Question:`` marks: what stands before are worked examples."""
-    for marker in _MARKERS:
-        last = text.rfind(marker, start, end)
-        if last <= start or end - last < len(marker) + 8:
-            continue
-        first = text.find(marker, start, last)
-        if first >= 0 and (text[last - 1] in "\n*# "):
-            return last + len(marker)
-    return start
-
-
-def _trim(text: str, start: int, end: int) -> Span:
-    """The ask inside ``text[start:end]``; the whole of it where trimming would leave nothing."""
-    new_end = _trim_tail(text, start, end)
-    new_start = _trim_lead(text, start, new_end)
-    while new_end > new_start and text[new_end - 1].isspace():
-        new_end -= 1
-    if new_end - new_start >= 2:
-        return new_start, new_end
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    while start < end and text[start].isspace():
-        start += 1
-    return start, end
-
-
 # --- options --------------------------------------------------------------------------------------
 
 # What closes a label: "(A)", "[a]", "(1)" or "A)", "A.", "A:", "1.", bold or not. The expression
@@ -246,8 +89,8 @@ _SECOND = re.compile(r"[Bb2][).:\]]")
 _BULLETS = re.compile(r"\n[ \t]{0,8}[-*•–+][ \t]")
 _BULLET_LINE = re.compile(r"\n[ \t]{0,8}([-*•–+])[ \t]+([^\n]+)")
 _HEADER = re.compile(
-    r"(?:\A|\n|(?<=[.?!:])[ \t])[\s*#_>]*(?:(?:answer|the|your|possible|available|here\s+are|choose\s+from|"
-    r"candidate)\s+)*(?:options|choices|answers|alternatives|candidates)(?:\s+are)?\s*:?[\s*_]*\Z",
+    r"(?:\A|\n|(?<=[.?!:])[ \t])[\s*#_>]*(?:(?:answer|the|your|possible|available|here\s+are|"
+    r"choose\s+from|candidate)\s+)*(?:options|choices|answers|alternatives|candidates)(?:\s+are)?\s*:?[\s*_]*\Z",
     re.IGNORECASE,
 )
 _LISTED = re.compile(
@@ -259,6 +102,7 @@ _CUE = re.compile(
     r"\?|_{2,}|\b(?:which|choose|select|pick|options?|choices?|identify|most\s+likely|correct)\b",
     re.IGNORECASE,
 )
+_CHOICE = re.compile(r"\b(?:which|choose|select|pick|options?|choices?)\b", re.IGNORECASE)
 _AFTER_CUE = re.compile(r"\b(?:options?|choices?|letter|alternatives?|correct\s+answer)\b", re.I)
 _ASKED_AFTER = re.compile(
     r"[\s*]*(?:so,?\s+)?(?:which|what)\b[^\n?]{0,60}\b(?:option|choice|answer|letter|one|alternative|these)"
@@ -284,6 +128,10 @@ class _Block:
     inline: bool
     headed: bool = False
 
+    def holds(self, other: _Block) -> bool:
+        """Whether the other block is this one with its labels seen."""
+        return self.start <= other.start <= self.spans[0][0] + 2
+
 
 def parse_options(text: str) -> ParsedOptions | None:
     """Find the multiple-choice question that ``text`` ends with, whatever its rendering.
@@ -307,10 +155,18 @@ def parse_options(text: str) -> ParsedOptions | None:
 
 def _stem_span(text: str, block: _Block) -> Span:
     header = _header_start(text, block.start)
-    span = _trim(text, 0, _without_asking(text, block.start if header < 0 else header))
+    span = trim_ask(text, 0, _without_asking(text, block.start if header < 0 else header))
     if span[1] - span[0] < 2:  # the question follows its options
-        span = _trim(text, block.spans[-1][1], len(text))
+        return trim_ask(text, block.spans[-1][1], len(text))
+    intro = _INTRO.match(text, *span)
+    if intro is not None and span[1] - intro.end() >= _MIN_STEM_CHARS:
+        return intro.end(), span[1]
     return span
+
+
+# With the question and its options below, a first line such as "I was asked this:" says nothing.
+_INTRO = re.compile(r"[^\n:?\d]{1,80}:[ \t]*\n\s*")
+_MIN_STEM_CHARS: Final = 15
 
 
 def _header_start(text: str, end: int) -> int:
@@ -343,29 +199,26 @@ def read_ask(text: str) -> Ask:
         code = open_assertion(text)
         if code is not None:
             return Ask(text, code, (), "")
-    return Ask(text, _trim(text, 0, len(text)), (), "")
+    return Ask(text, trim_ask(text, 0, len(text)), (), "")
 
-
-# --- code whose assertion is to be completed ------------------------------------------------------
 
 _CODE_START = re.compile(r"^(?:(?:async[ ]def|def|class|import|from|@)[ ]?\w)", re.MULTILINE)
+_OPEN_ASSERTION = re.compile(r"^[ \t]*assert\b[^\n]*\?\?[^\n]*", re.MULTILINE)
 
 
 def open_assertion(text: str) -> Span | None:
-    """The span from the first line of code to an ``assert`` that holds ``??``, or None.
+    """The span from the first line of code to the last ``assert`` that holds ``??``, or None.
 
     The prose around it only says how to fill the gap, and a fence or tag only wraps it.
     """
-    gap = text.rfind("??")
-    line = text.rfind("assert", 0, gap)
-    first = _CODE_START.search(text)
-    while line > 0 and "\n" in text[line:gap] and gap > 0:
-        gap = text.rfind("??", 0, gap)
-        line = text.rfind("assert", 0, gap)
-    if first is None or gap < 0 or line < first.start() or "\n" in text[line:gap]:
-        return None
-    end = text.find("\n", gap)
-    return first.start(), len(text) if end < 0 else end
+    start = end = -1
+    for assertion in _OPEN_ASSERTION.finditer(text):
+        # Of several functions, as in worked examples, the last one.
+        first = _CODE_START.search(text, max(end, 0), assertion.start())
+        if first is not None:
+            start = first.start()
+        end = assertion.end()
+    return (start, end) if start >= 0 else None
 
 
 # --- finding the block ----------------------------------------------------------------------------
@@ -390,6 +243,9 @@ def _find_block(text: str) -> _Block | None:
         if best is None:
             best = block
             continue
+        # "- A) x" and "Options: A) x": the letters are the labels.
+        if abs(block.start - best.start) <= 4 or (block.headed and block.holds(best)):
+            continue
         # The last block is the one asked about, unless it lies inside the other's options.
         later, earlier = (block, best) if block.start > best.start else (best, block)
         nested = later.start < earlier.spans[-1][0] or (
@@ -409,7 +265,7 @@ def _labelled_blocks(text: str) -> list[_Block]:
     done: list[_Run] = []
     for found in _LABEL_END.finditer(padded):
         end = found.end()
-        start = end - 2 if not padded[end - 3].isdigit() else end - 3
+        start = end - 3 if padded[end - 3].isdigit() else end - 2
         label = padded[start : end - 1]
         closer = padded[end - 1]
         bracket = padded[start - 1]
@@ -437,7 +293,7 @@ def _labelled_blocks(text: str) -> list[_Block]:
         style = f"{bracket}{_FIRST_LABEL[kind]}{closer}"
         place = (start - 1, end - 1)  # in the text without the padding
         run = anywhere.get(style)
-        if index == 0 and run is not None and style[1:] == ")" and len(run.places) > 1:
+        if index == 0 and run is not None and style[1:] == ")":
             # The A of "m(g + A)" closes a bracket; it labels nothing.
             lead = padded[max(run.places[-1][1] + 1, start - 80) : end]
             if lead.count("(") >= lead.count(")") > 0:
@@ -448,10 +304,21 @@ def _labelled_blocks(text: str) -> list[_Block]:
     done += by_line.values()
     done += anywhere.values()
     runs = [run for run in done if len(run.places) > 1]
-    lined = {run.places[0] for run in runs if run.by_line}
-    return [
-        _run_block(text, run) for run in runs if run.by_line or run.places[0] not in lined
-    ]
+    runs.sort(key=_first_place)
+    lined = [run for run in runs if run.by_line][-_MAX_RUNS:]
+    starts = {run.places[0] for run in lined}
+    inline = [run for run in runs if not run.by_line and run.places[0] not in starts]
+    # Short runs are often parts of one option, "(a) ..., (b) ...": the longest are kept.
+    inline.sort(key=_n_labels)
+    return [_run_block(text, run) for run in (*lined, *inline[-_MAX_RUNS:])]
+
+
+def _first_place(run: _Run) -> Span:
+    return run.places[0]
+
+
+def _n_labels(run: _Run) -> int:
+    return len(run.places)
 
 
 def _extend(
@@ -498,18 +365,23 @@ def _opens_line(padded: str, start: int) -> bool:
 
 def _run_block(text: str, run: _Run) -> _Block:
     places = run.places
+    if run.by_line:
+        places = [(_before_bullet(text, start), end) for start, end in places]
     spans = [
-        _strip(text, label_end, next_start)
-        for (_, label_end), (next_start, _) in zip(places, places[1:], strict=False)
+        _strip(text, label_end, next_start) for (_, label_end), (next_start, _) in pairwise(places)
     ]
     one_line = not run.by_line or "\n" not in text[spans[0][0] : spans[-1][1]].replace(
         "\n", "", len(spans) - 1
     )
     spans.append(_last_span(text, places[-1][1], one_line=one_line))
-    start = places[0][0]
+    start = _before_bullet(text, places[0][0])
+    return _Block(run.kind, run.style, start, tuple(spans), not run.by_line)
+
+
+def _before_bullet(text: str, start: int) -> int:
     while start > 0 and text[start - 1] in "-*•> \t":
         start -= 1
-    return _Block(run.kind, run.style, start, tuple(spans), not run.by_line)
+    return start
 
 
 def _last_span(text: str, start: int, *, one_line: bool) -> Span:
@@ -520,10 +392,10 @@ def _last_span(text: str, start: int, *, one_line: bool) -> Span:
     if end < 0:
         end = min(len(text), start + _MAX_OPTION_CHARS)
     glued = _INLINE_INSTRUCTION.search(text, start, end)
-    if glued is not None and _INSTRUCTION.match(text, glued.end()):
+    if glued is not None and is_instruction(text, glued.end()):
         end = glued.start()
     else:
-        end = max(_trim_tail(text, start, end), start)
+        end = max(trim_tail(text, start, end), start)
     return _strip(text, start, end)
 
 
@@ -550,18 +422,17 @@ _QUOTED = re.compile(r"'([^'\n]+)'|\"([^\"\n]+)\"")
 
 def _listed_block(text: str) -> _Block | None:
     """Options behind "Options:", in that line or one a line below it."""
-    last = None
-    for last in _LISTED.finditer(text):
-        pass
-    if last is None:
+    found = list(_LISTED.finditer(text))
+    if not found:
         return None
+    last = found[-1]
     start, end = last.span(1)
     line = text[start:end]
     if line.strip(" *_"):
         spans = _split_line(text, start, end)
     else:
         stop = text.find("\n\n", end + 1)
-        region_end = _trim_tail(text, end, len(text) if stop < 0 else stop)
+        region_end = trim_tail(text, end, len(text) if stop < 0 else stop)
         spans = []
         place = end + 1
         for piece in text[end + 1 : region_end].split("\n"):
@@ -577,12 +448,11 @@ def _split_line(text: str, start: int, end: int) -> list[Span]:
     line = text[start:end]
     if line.lstrip().startswith("["):
         quoted = [
-            (start + found.start() + 1, start + found.end() - 1)
-            for found in _QUOTED.finditer(line)
+            (start + found.start() + 1, start + found.end() - 1) for found in _QUOTED.finditer(line)
         ]
         if len(quoted) > 1:
             return quoted
-    end = max(_trim_tail(text, start, end), start)
+    end = max(trim_tail(text, start, end), start)
     line = text[start:end]
     for separator in _SEPARATORS:
         if separator in line:
@@ -609,8 +479,10 @@ def _believable(text: str, block: _Block) -> bool:
     lengths = [end - start for start, end in spans]
     if max(lengths) > _MAX_OPTION_CHARS or 2 * lengths.count(0) > count:
         return False
-    if block.inline and not block.headed and any(
-        [start == end or text[start] in ",;)" for start, end in spans]
+    if (
+        block.inline
+        and not block.headed
+        and any(start == end or text[start] in ",;)" for start, end in spans)
     ):
         return False  # "for (a) and 3 for (b)" names parts of the question
     before = text[max(0, block.start - 200) : block.start].rstrip()
@@ -623,7 +495,7 @@ def _believable(text: str, block: _Block) -> bool:
         return False  # a list of questions
     after = text[spans[-1][1] : spans[-1][1] + 600].strip()
     asked_after = bool(_ASKED_AFTER.match(after))
-    left = 0 if asked_after else _trim_tail(after, 0, len(after))
+    left = 0 if asked_after else trim_tail(after, 0, len(after))
     told = asked_after or (left == 0 and bool(_AFTER_CUE.search(after)))
     if left > _MAX_AFTER_CHARS:
         return False
@@ -631,12 +503,14 @@ def _believable(text: str, block: _Block) -> bool:
         return True
     if block.kind in ("number", "bullet"):
         # Only right below a question, and nothing but an instruction below them.
-        return left == 0 and (told or (asked and max(lengths) <= _MAX_LISTED_CHARS))
+        if told or (asked and _CHOICE.search(last_line)):
+            return True
+        return left == 0 and asked and max(lengths) <= _MAX_LISTED_CHARS
     if told:
         return True
     cued = asked or bool(_CUE.search(before))
     if block.style.endswith(":"):  # a dialogue and a table have such labels too
         return left == 0 and (cued or count >= 4)
     if block.inline:
-        return count >= 3 and (block.kind == "upper" or cued) or cued and block.style != "A."
+        return (count >= 3 and block.kind == "upper") or (cued and block.style != "A.")
     return count >= 4 or block.style in ("A)", "(A)") or cued

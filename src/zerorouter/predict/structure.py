@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from zerorouter.arrays import BoolArray, Float32Array, IntArray
 from zerorouter.errors import InputError
-from zerorouter.predict.cues import CUE_INDEX, CUE_NAMES, PHRASE_NAMES, PHRASES
+from zerorouter.predict.code_features import CODE_NAMES, code_features, looks_like_code
+from zerorouter.predict.cues import CUE_INDEX, CUE_NAMES
 from zerorouter.predict.options import Ask, read_ask
 
 MAX_CHARS: Final = 12_000  # what is read of a text at most: its head and its tail
@@ -139,14 +140,9 @@ _CLASS_TABLE: Final = _class_table()
 _WORD_TABLE: Final = _word_table()
 _BASIC_TABLE: Final = _basic_table()
 _N_CLASSES: Final = len(_CLASS_OF)
-_CUE_BYTES: Final = {
-    word.replace("'", "").encode(): places for word, places in CUE_INDEX.items()
-}
-_PHRASE_BYTES: Final = tuple(
-    [tuple([phrase.encode() for phrase in phrases]) for phrases in PHRASES.values()]
-)
+_CUE_BYTES: Final = {word.replace("'", "").encode(): places for word, places in CUE_INDEX.items()}
 _CURLY: Final = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("–", "-"), ("−", "-"))
-_NUMBER: Final = re.compile(rb"\d+(?:,\d{3})*(?:\.\d+)?")
+_NUMBER = re.compile(rb"\d+(?:,\d{3})*(?:\.\d+)?")
 _LOG_LARGEST: Final = log1p(1e15)
 
 # --- names ----------------------------------------------------------------------------------------
@@ -173,6 +169,7 @@ _END_NAMES: Final = (
 _TOKEN_NAMES: Final = (
     "rarity_mean", "rarity_spread", "rarity_rarest", "rarity_third_rarest", "rarity_rare_share",
     "wordpiece_share", "tokens_per_word", "rarity_options",
+    "rarity_options_range",
 )  # fmt: skip
 _OPTION_NAMES: Final = (
     "has_options", "n_options", "option_log_length", "option_length_spread", "option_log_longest",
@@ -183,14 +180,6 @@ _OPTION_NAMES: Final = (
     "option_overlap_mutual", "option_distinct_words", "option_overlap_stem",
     "option_overlap_stem_max", "option_overlap_stem_margin", "option_sentence_share",
 )  # fmt: skip
-_CODE_NAMES: Final = (
-    "has_code", "code_log_lines", "code_depth", "code_mean_indent", "code_functions",
-    "code_loops", "code_branches", "code_arguments", "code_comprehensions", "code_slices",
-    "code_method_calls", "code_distinct_methods", "code_string_calls", "code_container_calls",
-    "code_mutations", "code_returns", "code_arithmetic", "code_nested_calls", "code_imports",
-    "assert_open_output", "assert_open_input", "assert_arguments", "assert_log_length",
-    "assert_log_text_length", "assert_depth", "assert_number_share", "assert_boolean",
-)  # fmt: skip
 _CONTEXT_NAMES: Final = ("log_unread", "log_turns", "log_tools", "log_media")
 
 FEATURE_NAMES: Final[tuple[str, ...]] = (
@@ -200,16 +189,15 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
     *_END_NAMES,
     *_TOKEN_NAMES,
     *_OPTION_NAMES,
-    *_CODE_NAMES,
+    *CODE_NAMES,
     *_CONTEXT_NAMES,
-    *PHRASE_NAMES,
     *CUE_NAMES,
 )
 N_FEATURES: Final = len(FEATURE_NAMES)
-_FIRST_COUNT: Final = N_FEATURES - len(PHRASE_NAMES) - len(CUE_NAMES)
+_FIRST_COUNT: Final = N_FEATURES - len(CUE_NAMES)
 
 _NO_OPTIONS: Final = (0.0,) * len(_OPTION_NAMES)
-_NO_CODE: Final = (0.0,) * len(_CODE_NAMES)
+_NO_CODE: Final = (0.0,) * len(CODE_NAMES)
 _NO_NUMBERS: Final = (0.0,) * len(_NUMBER_NAMES)
 _NO_TOKENS: Final = (0.0,) * len(_TOKEN_NAMES)
 
@@ -305,8 +293,7 @@ def structure_matrix(
 
 def _features(ask: Ask, ids: IntArray, tokens: TokenStatistics) -> list[float]:
     stem = ask.stem
-    ascii_only = stem.isascii()
-    if not ascii_only:
+    if not stem.isascii():
         for curly, plain in _CURLY:
             stem = stem.replace(curly, plain)
     raw = stem.encode("utf-8", "surrogatepass")
@@ -325,20 +312,18 @@ def _features(ask: Ask, ids: IntArray, tokens: TokenStatistics) -> list[float]:
             cues[place] += 1.0
 
     out: list[float] = []
-    stem_ids, option_ids = _deal_tokens(ask, ids, tokens)
+    stem_ids, option_cuts = _deal_tokens(ask, ids, tokens)
     out += _size(words, n_chars, n_words, n_sentences, len(stem_ids), counts)
     out += _shares(counts, n_chars, raw)
     out += _numbers(raw, n_words) if counts[_CLASS_OF["digit"]] else _NO_NUMBERS
     out += _ending(stem, lower, words)
-    out += _rarity(stem_ids, option_ids, tokens, n_words)
+    out += _rarity(stem_ids, option_cuts, ids, tokens, n_words)
     if ask.option_spans:
         out += _options(ask.options, words, cues)
     else:
         out += _NO_OPTIONS
-    out += _code(stem) if _looks_like_code(stem) else _NO_CODE
+    out += code_features(stem) if looks_like_code(stem) else _NO_CODE
     out += (0.0, 0.0, 0.0, 0.0)  # context: filled in by the caller
-    for phrases in _PHRASE_BYTES:
-        out.append(float(sum([lower.count(phrase) for phrase in phrases])))
     out += cues
     return out
 
@@ -370,9 +355,9 @@ def _size(
 
 def _shares(counts: list[int], n_chars: int, raw: bytes) -> tuple[float, ...]:
     (
-        _, upper, digit, space, newline, operator, hyphen, tex, dollar, brace, bracket, paren, quote,
-        comma, period, question, exclamation, colon, _, _, latin, greek, cyrillic, semitic, indic,
-        symbol, cjk, astral,
+        _, upper, digit, space, newline, operator, hyphen, tex, dollar, brace, bracket, paren,
+        quote, comma, period, question, exclamation, colon, _, _, latin, greek, cyrillic, semitic,
+        indic, symbol, cjk, astral,
     ) = counts  # fmt: skip
     per = 1.0 / (n_chars or 1)
     return (
@@ -444,37 +429,39 @@ def _ending(stem: str, lower: bytes, words: list[bytes]) -> tuple[float, ...]:
 
 def _deal_tokens(
     ask: Ask, ids: IntArray, tokens: TokenStatistics
-) -> tuple[IntArray, IntArray | None]:
-    """The tokens of the stem and those from the first to the last option, out of the whole text's.
+) -> tuple[IntArray, list[list[int]]]:
+    """The tokens of the stem, and where each option begins and ends among all tokens.
 
     WordPiece first cuts a text at white space and around marks, and only continuations of a word
     carry ``##``. Counting such pieces up to a position therefore finds the token there; where the
     counts disagree (rare scripts, a truncated list) positions are scaled.
     """
     start, end = ask.stem_span
-    options = ask.option_spans
-    if not options and start == 0 and len(ask.text) - end < 2:
-        return ids, None
+    if not ask.option_spans and start == 0 and len(ask.text) - end < 2:
+        return ids, []
     # A blank in front makes the first character one like all others.
     kinds = np.frombuffer(
         (" " + ask.text).encode("latin-1", "replace").translate(_BASIC_TABLE), dtype=np.uint8
     )
     begins = np.flatnonzero(kinds[1:] > (kinds[:-1] & 1))
-    wanted = [start, end, options[0][0], options[-1][1]] if options else [start, end]
-    places = begins.searchsorted(wanted)
+    places = begins.searchsorted(((start, end), *ask.option_spans))  # (1 + options, 2)
     firsts = np.flatnonzero(~tokens.is_wordpiece[ids])
-    n_firsts = len(firsts)
-    if n_firsts != len(begins):
-        places = places * n_firsts // max(len(begins), 1)
-    cuts = [int(firsts[place]) if place < n_firsts else len(ids) for place in places.tolist()]
-    return ids[cuts[0] : cuts[1]], ids[cuts[2] : cuts[3]] if options else None
+    if len(firsts) != len(begins):
+        places = places * len(firsts) // max(len(begins), 1)
+    cuts = np.append(firsts, len(ids))[places].tolist()
+    first, last = cuts[0]
+    return ids[first:last], cuts[1:]
 
 
 _RARE: Final = -10.0  # about one token in 22,000
 
 
 def _rarity(
-    stem_ids: IntArray, option_ids: IntArray | None, tokens: TokenStatistics, n_words: int
+    stem_ids: IntArray,
+    option_cuts: list[list[int]],
+    ids: IntArray,
+    tokens: TokenStatistics,
+    n_words: int,
 ) -> tuple[float, ...]:
     count = len(stem_ids)
     if count == 0:
@@ -486,9 +473,18 @@ def _rarity(
     per = 1.0 / count
     mean = sum(frequency) * per
     pieces = int(np.count_nonzero(tokens.is_wordpiece[stem_ids]))
-    in_options = 0.0
-    if option_ids is not None and len(option_ids):
-        in_options = float(tokens.log_frequency[option_ids].mean())
+    in_options = apart = 0.0
+    if option_cuts:
+        running = tokens.log_frequency[ids].cumsum(dtype=np.float64).tolist()
+        running.append(0.0)  # index -1: before the first
+        means = [
+            (running[last - 1] - running[first - 1]) / (last - first)
+            for first, last in option_cuts
+            if last > first
+        ]
+        if means:
+            in_options = sum(means) / len(means)
+            apart = max(means) - min(means)
     return (
         mean,
         sqrt(max(squares - mean * mean, 0.0)),
@@ -498,12 +494,13 @@ def _rarity(
         pieces * per,
         min(count / (n_words or 1), 10.0),
         in_options,
+        apart,
     )
 
 
 # --- options --------------------------------------------------------------------------------------
 
-_ROMAN: Final = re.compile(r"\b(?:I{1,3}|IV|V)\b")
+_ROMAN = re.compile(r"\b(?:I{1,3}|IV|V)\b")
 _NEGATION: Final = frozenset((b"not", b"no", b"never", b"cannot", b"neither", b"nor", b"without"))
 
 
@@ -583,98 +580,4 @@ def _options(
         shared[-1],
         shared[-1] - shared[-2] if count > 1 else 0.0,
         dots * per,
-    )
-
-
-# --- code -----------------------------------------------------------------------------------------
-
-_CODE_MARKS: Final = ("def ", "```", "function ", "class ", "#include", "public ", "return ")
-_CALL: Final = re.compile(r"\.(\w+)\(")
-_STRING_METHODS: Final = frozenset(
-    "upper lower strip lstrip rstrip split rsplit join replace find rfind index startswith endswith "
-    "isdigit isalpha isalnum isupper islower isspace isnumeric isdecimal isidentifier istitle title "
-    "capitalize swapcase casefold zfill center ljust rjust format translate maketrans encode decode "
-    "partition rpartition splitlines expandtabs removeprefix removesuffix count".split()
-)
-_CONTAINER_METHODS: Final = frozenset(
-    "append extend insert pop remove sort reverse clear copy get keys values items update setdefault "
-    "popitem fromkeys add discard union intersection".split()
-)
-_MUTATIONS: Final = (
-    ".append(", ".pop(", ".remove(", ".insert(", ".extend(", ".update(", ".clear(", ".sort(",
-    ".reverse(", "del ", "+=", "-=",
-)  # fmt: skip
-_LOOP: Final = re.compile(r"\b(?:for|while)\b")
-_BRANCH: Final = re.compile(r"\b(?:if|elif|else|try|except|case|switch)\b")
-_ARGUMENTS: Final = re.compile(r"\bdef\s+\w+\s*\(([^()\n]{0,300})\)")
-_SLICE: Final = re.compile(r"\[[^\[\]\n]{0,40}:[^\[\]\n]{0,40}\]")
-_TEXT_LITERAL: Final = re.compile(r"'([^'\n]{0,400})'|\"([^\"\n]{0,400})\"")
-
-
-def _looks_like_code(stem: str) -> bool:
-    return any(map(stem.__contains__, _CODE_MARKS))
-
-
-def _code(stem: str) -> tuple[float, ...]:
-    lines = [line for line in stem.split("\n") if line.strip()]
-    indents = [len(line) - len(line.lstrip()) for line in lines]
-    steps = [indent for indent in indents if indent]
-    unit = min(steps, default=4)
-    called = _CALL.findall(stem)
-    arguments = _ARGUMENTS.search(stem)
-    loops = len(_LOOP.findall(stem))
-    statements = sum([line.lstrip().startswith(("for ", "while ")) for line in lines])
-    return (
-        1.0,
-        log1p(len(lines)),
-        min(max(indents, default=0) / max(unit, 1), 10.0),
-        min(sum(indents) / (4.0 * max(len(lines), 1)), 5.0),
-        sqrt(stem.count("def ")),
-        sqrt(statements),
-        sqrt(len(_BRANCH.findall(stem))),
-        sqrt(arguments[1].count(",") + 1) if arguments and arguments[1].strip() else 0.0,
-        sqrt(max(loops - statements, 0)),
-        sqrt(len(_SLICE.findall(stem))),
-        sqrt(len(called)),
-        sqrt(len(set(called))),
-        sqrt(sum([name in _STRING_METHODS for name in called])),
-        sqrt(sum([name in _CONTAINER_METHODS for name in called])),
-        sqrt(sum([stem.count(mark) for mark in _MUTATIONS])),
-        sqrt(stem.count("return")),
-        sqrt(stem.count(" + ") + stem.count(" - ") + stem.count(" * ") + stem.count(" % ")),
-        sqrt(stem.count("))")),
-        sqrt(stem.count("import ")),
-        *_assertion(stem),
-    )
-
-
-def _assertion(stem: str) -> tuple[float, ...]:
-    """The last assertion: which side is open, and how large the literals on the other are."""
-    start = stem.rfind("assert ")
-    if start < 0:
-        return (0.0,) * 8
-    end = stem.find("\n", start)
-    line = stem[start + 7 : len(stem) if end < 0 else end][:4000]
-    gap = line.find("??")
-    equals = line.rfind("==")
-    open_output = gap > equals >= 0
-    literal = line[line.find("(") + 1 : equals] if open_output else line[equals + 2 :]
-    texts = _TEXT_LITERAL.findall(literal)
-    depth = deepest = 0
-    for character in literal:
-        if character in "([{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in ")]}":
-            depth -= 1
-    digits = sum([character.isdigit() for character in literal])
-    return (
-        1.0 if open_output else 0.0,
-        1.0 if 0 <= gap < equals else 0.0,
-        sqrt(literal.count(",") + 1),
-        log1p(len(literal)),
-        log1p(sum([len(single) + len(double) for single, double in texts])),
-        float(min(deepest, 10)),
-        digits / max(len(literal), 1),
-        1.0 if "True" in literal or "False" in literal or "None" in literal else 0.0,
     )

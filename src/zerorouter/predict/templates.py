@@ -22,8 +22,8 @@ class _Template:
     """One way in which people and harnesses write the same question."""
 
     layout: str  # of options
-    instruction: str = ""  # "", "letter", "steps"
-    prefix: str = ""  # "", "system", "shots", "marked"
+    instruction: str = ""  # "", "letter", "steps", "chat"
+    prefix: str = ""  # "", "system", "shots", "marked", "chat"
     fence: bool = False
 
 
@@ -44,13 +44,28 @@ _TEMPLATES: Final[dict[str, _Template]] = {
     "options-line": _Template("options_line", "", fence=True),
     "shots-upper-dot": _Template("upper_dot", "", "shots", fence=True),
     "shots-upper-paren-steps": _Template("upper_paren", "steps", "shots"),
+    "chat-upper-paren": _Template("upper_paren", "", "chat"),
+    "chat-upper-dot-thanks": _Template("upper_dot", "chat", "chat", fence=True),
+    "chat-bullets-thanks": _Template("bullets", "chat", ""),
 }
 TEMPLATES: Final[tuple[str, ...]] = tuple(_TEMPLATES)
 
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+_CHAT_OPENINGS: Final = (
+    "Hi there, ",
+    "This came up at work today and nobody was sure:\n",
+    "# Practice\n\n",
+    "Could you help me with this? ",
+)
+_CHAT_CLOSINGS: Final = (
+    "I keep changing my mind about this one, what would you say?",
+    "Thanks, much appreciated!",
+    "My colleague and I disagree, so a short reason would be nice too.",
+)
 _INSTRUCTION_TEXTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "choice": {
+        "chat": _CHAT_CLOSINGS,
         "letter": (
             "Answer with the letter of the option you believe is right.",
             "Reply with just one option, nothing more.",
@@ -62,6 +77,7 @@ _INSTRUCTION_TEXTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ),
     },
     "open": {
+        "chat": _CHAT_CLOSINGS,
         "letter": (
             "Give only the final answer.",
             "Respond with the answer alone, without an explanation.",
@@ -72,6 +88,7 @@ _INSTRUCTION_TEXTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ),
     },
     "code": {
+        "chat": _CHAT_CLOSINGS,
         "letter": (
             "Reply with only the value that belongs in place of the question marks.",
             "Output just the completed assertion, without any explanation.",
@@ -95,9 +112,7 @@ _SHOTS: Final[dict[str, str]] = {
         "Question: A box holds 4 pens and I buy 3 boxes. How many pens do I own?\nAnswer: 12\n\n"
         "Question: "
     ),
-    "code": (
-        "Question:\ndef f(x):\n    return x + 1\nassert f(4) == ??\nAnswer: 5\n\nQuestion:\n"
-    ),
+    "code": ("Question:\ndef f(x):\n    return x + 1\nassert f(4) == ??\nAnswer: 5\n\nQuestion:\n"),
 }
 _SHOT_OPTIONS: Final = ("cat", "hen", "whale")
 
@@ -116,7 +131,7 @@ def parse_choices(choices: str | None) -> tuple[str, ...]:
         values = json.loads(choices)
     except ValueError:
         return ()
-    if not isinstance(values, list) or not all([isinstance(value, str) for value in values]):
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         return ()
     return tuple(values)
 
@@ -144,7 +159,7 @@ def render(text: str, choices: Sequence[str] = (), style: str = "bare", *, seed:
         body = _code_body(text[code[0] : code[1]], template, seed)
     else:
         body = text
-    parts = [_prefix(template, kind, seed) + body]
+    parts = [_prefix(template, kind, text, seed) + body]
     if template.instruction:
         wordings = _INSTRUCTION_TEXTS[kind][template.instruction]
         parts.append(_pick(wordings, text, seed))
@@ -157,9 +172,11 @@ def _pick(wordings: Sequence[str], text: str, seed: int) -> str:
     return wordings[(len(text) + seed) % len(wordings)]
 
 
-def _prefix(template: _Template, kind: str, seed: int) -> str:
+def _prefix(template: _Template, kind: str, text: str, seed: int) -> str:
     if template.prefix == "system":
-        return _SYSTEM_TEXTS[seed % len(_SYSTEM_TEXTS)] + "\n\n"
+        return _pick(_SYSTEM_TEXTS, text, seed) + "\n\n"
+    if template.prefix == "chat":
+        return _pick(_CHAT_OPENINGS, text, seed)
     if template.prefix == "marked":
         return "Question:\n" if kind == "code" else "Question: "
     if template.prefix == "shots":

@@ -1,0 +1,147 @@
+"""``zerorouter models``: the catalog, with abilities and error bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zerorouter.cli.common import console, print_json, router_options, typed_errors
+
+if TYPE_CHECKING:
+    from zerorouter.catalog import Catalog, ModelSpec, PriceReport
+    from zerorouter.space import LatentSpace
+
+
+@click.command("models")
+@click.argument("name", required=False)
+@click.option("--all", "everything", is_flag=True, help="Also models outside the pool.")
+@click.option(
+    "--prices-from",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Show the catalog with the prices of a LiteLLM price map.",
+)
+@router_options
+@typed_errors
+def command(
+    name: str | None,
+    everything: bool,
+    prices_from: Path | None,
+    space: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """List the catalog, or show the model NAME.
+
+    Ability is a model's place on the general dimension of the latent space, in standard
+    deviations of the population, with its standard error.
+    """
+    from zerorouter.cli.common import open_router
+
+    router, _ = open_router(space, config_path)
+    catalog, latent = router.catalog, router.space
+    report = None
+    if prices_from is not None:
+        catalog, report = catalog.read_prices(prices_from)
+    if name is not None:
+        spec = catalog.get(name)
+        facts = _facts(spec, latent)
+        if as_json:
+            print_json(facts)
+        else:
+            _show_one(spec, latent)
+        return
+    shown = [spec for spec in catalog if everything or spec.name in router.models]
+    if as_json:
+        print_json([_facts(spec, latent) for spec in shown])
+        return
+    _show_all(shown, latent, len(catalog))
+    if report is not None:
+        _show_report(report, catalog)
+
+
+def _facts(spec: ModelSpec, space: LatentSpace) -> dict[str, Any]:
+    """The card as JSON, with what the space knows of the model."""
+    facts = spec.to_dict()
+    facts["ability"] = facts["ability_sd"] = None
+    if spec.name in space:
+        at = int(space.index([spec.name])[0])
+        facts["ability"] = [round(float(x), 4) for x in space.abilities.mean[at]]
+        facts["ability_sd"] = [round(float(x), 4) for x in space.abilities.sd[at]]
+    return facts
+
+
+def _show_all(specs: list[ModelSpec], space: LatentSpace, n_catalog: int) -> None:
+    from rich.table import Table
+
+    from zerorouter.cli.wording import bar
+
+    general = {
+        spec.name: (
+            float(space.abilities.mean[at, 0]),
+            float(space.abilities.sd[at, 0]),
+        )
+        for spec in specs
+        if spec.name in space
+        for at in space.index([spec.name])
+    }
+    low = min((m - 2 * s for m, s in general.values()), default=0.0)
+    high = max((m + 2 * s for m, s in general.values()), default=1.0)
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("model", no_wrap=True)
+    table.add_column("released", no_wrap=True)
+    table.add_column("ability", justify="right", no_wrap=True)
+    table.add_column("90% interval", no_wrap=True)
+    table.add_column("$/M in", justify="right")
+    table.add_column("$/M out", justify="right")
+    table.add_column("tok/s", justify="right")
+    table.add_column("context", justify="right")
+    table.add_column("can", no_wrap=True)
+    for spec in sorted(specs, key=lambda s: -general.get(s.name, (-9e9, 0.0))[0]):
+        known = general.get(spec.name)
+        price = spec.price
+        table.add_row(
+            spec.name,
+            spec.released or "",
+            f"{known[0]:+.2f} ± {1.645 * known[1]:.2f}" if known else "not yet",
+            bar(*known, low, high) if known else "",
+            f"{price.input_usd_per_mtok:g}" if price else "?",
+            f"{price.output_usd_per_mtok:g}" if price else "?",
+            f"{spec.throughput_tok_s:.0f}" if spec.throughput_tok_s else "",
+            f"{spec.context_tokens:,}" if spec.context_tokens else "",
+            " ".join(sorted(spec.capabilities)),
+        )
+    out = console()
+    out.print(table)
+    out.print(f"{len(specs)} models; the catalog holds {n_catalog} (--all shows them)")
+
+
+def _show_one(spec: ModelSpec, space: LatentSpace) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in spec.to_dict().items():
+        if key == "price":
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        table.add_row(key, str(value))
+    if spec.name in space:
+        at = int(space.index([spec.name])[0])
+        mean, sd = space.abilities.mean[at], space.abilities.sd[at]
+        for k, (m, s) in enumerate(zip(mean, sd, strict=True)):
+            label = "ability, general" if k == 0 else f"ability, specific {k}"
+            table.add_row(label, f"{m:+.2f} ± {1.645 * s:.2f} (90%)")
+    else:
+        table.add_row("ability", "not known yet: the model has not been onboarded")
+    console().print(table)
+
+
+def _show_report(report: PriceReport, catalog: Catalog) -> None:
+    click.echo(
+        f"{len(report.matched)} of {len(catalog)} models found in the price map, "
+        f"{len(report.changed)} prices changed, {len(report.kept)} of your own kept",
+        err=True,
+    )
