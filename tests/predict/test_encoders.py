@@ -114,6 +114,12 @@ def test_the_memory_of_split_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -
         assert len(words._split) <= 10
 
 
+def test_lone_surrogates_are_passed_over(encoder: StaticEncoder) -> None:
+    assert encoder.words.ids("kites \ud83d over\udc00board") == encoder.words.ids(
+        "kites \ufffd over\ufffdboard"
+    )
+
+
 def test_words_that_cannot_be_split_are_unknown() -> None:
     words = WordPieces(["[UNK]", "a", "##b"])
     assert words.ids("ab abc ba") == [1, 2, 0, 0]

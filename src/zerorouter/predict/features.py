@@ -66,7 +66,7 @@ class FeatureReader:
         self._encoder = encoder
         self._statistics = TokenStatistics(
             log_frequency=static.log_frequency,
-            is_wordpiece=np.array([piece.startswith("##") for piece in static.words.vocabulary]),
+            is_wordpiece=static.is_wordpiece,
             table=static.table,
             scale=static.scale,
         )
@@ -102,8 +102,6 @@ class FeatureReader:
             )
             if self._encoder is not None:
                 embedding[i] = pool_windows(self._encoder.encode(prompt.windows))
-            elif len(ids) == 1:
-                embedding[i] = self._static.embed(ids[0])
             else:
-                embedding[i] = pool_windows(np.stack([self._static.embed(x) for x in ids]))
+                embedding[i] = self._static.embed_windows(ids)
         return PromptFeatures(embedding=embedding, structure=structure)

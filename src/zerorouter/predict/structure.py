@@ -14,7 +14,7 @@ Everything is read from the raw text by the code that also serves requests. Nota
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, log1p, sqrt
@@ -143,7 +143,7 @@ _N_CLASSES: Final = len(_CLASS_OF)
 _CUE_BYTES: Final = {word.replace("'", "").encode(): places for word, places in CUE_INDEX.items()}
 _CURLY: Final = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("–", "-"), ("−", "-"))
 _NUMBER = re.compile(rb"\d+(?:,\d{3})*(?:\.\d+)?")
-_LOG_LARGEST: Final = log1p(1e15)
+_LARGEST: Final = 1e15  # of a number: a longer row of digits is no quantity
 
 # --- names ----------------------------------------------------------------------------------------
 
@@ -373,20 +373,22 @@ def _numbers(raw: bytes, n_words: int) -> tuple[float, ...]:
     found = _NUMBER.findall(raw)
     count = len(found)
     del found[_MAX_NUMBERS:]
-    values = [min(float(number.replace(b",", b"")), 1e15) for number in found]
-    logs = [log1p(value) for value in values]
-    per = 1.0 / len(logs)
-    mean = sum(logs) * per
-    largest = max(logs)
+    written = b" ".join(found)
+    values = list(map(float, written.replace(b",", b"").split()))
+    values.sort()
+    if values[-1] > _LARGEST:
+        values = [min(value, _LARGEST) for value in values]
+    logs = list(map(log1p, values))
+    per = 1.0 / len(values)
     return (
         sqrt(count),
         min(count / (n_words + 1), 5.0),
-        largest,
-        mean,
-        largest - min(logs),
-        sum([b"." in number for number in found]) * per,
-        sum([value >= 1000.0 for value in values]) * per,
-        sum([value <= 10.0 for value in values]) * per,
+        logs[-1],
+        sum(logs) * per,
+        logs[-1] - logs[0],
+        written.count(b".") * per,
+        (len(values) - bisect_left(values, 1000.0)) * per,
+        bisect_right(values, 10.0) * per,
         len(set(found)) * per,
     )
 
@@ -525,7 +527,7 @@ def _options(
         found = _NUMBER.search(raw)
         if found is not None:
             number = found[0]
-            numbers.append(log1p(min(float(number.replace(b",", b"")), 1e15)))
+            numbers.append(log1p(min(float(number.replace(b",", b"")), _LARGEST)))
             decimals += b"." in number
             digits += len(number.strip(b"0."))
             numeric += length < 4

@@ -1,0 +1,60 @@
+# One runner for everything; `make help` lists it.
+PYTHON ?= python3
+DATA ?= ../shared/data
+export ZEROROUTER_DATA ?= $(DATA)
+BIN := .venv/bin
+STAMP := .venv/.complete
+
+.DEFAULT_GOAL := help
+.PHONY: help env run demo test check bench soak reproduce lock clean
+
+help: ## Show this list.
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## Create .venv with everything for development.
+
+# Debian without python3-venv has no ensurepip; there the system's pip fills the environment.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "creating .venv (about a minute) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or later is needed, $(PYTHON) is older; try make PYTHON=python3.12 ..." >&2; exit 1; }
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || \
+		{ rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
+	@if [ -x $(BIN)/pip ]; then $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt; \
+	else $(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r requirements/dev.txt; fi
+	@if [ -x $(BIN)/pip ]; then $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	else PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation -e .; fi
+	@touch $(STAMP)
+
+run: env ## Route six very different prompts under each preset: the main job.
+	@$(BIN)/zerorouter demo
+
+demo: env ## The table of decisions alone.
+	@$(BIN)/zerorouter demo
+
+test: env ## Run the tests (those on real records where ZEROROUTER_DATA exists).
+	$(BIN)/python -m pytest
+
+check: env ## Lint, formatting and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: env ## Print the speed and size figures.
+	@for script in benchmarks/bench_*.py; do echo; echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+soak: env ## Route 200,000 prompts and check that memory stays level.
+	$(BIN)/python benchmarks/soak_router.py
+
+reproduce: env ## Rebuild the shipped catalog and space from the records in DATA.
+	$(BIN)/python scripts/build_catalog.py --data $(DATA)
+	$(BIN)/python scripts/build_space.py --data $(DATA)
+
+lock: env ## Pin requirements/dev.txt anew from pyproject.toml and requirements/dev.in.
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --no-header --output-file requirements/dev.txt requirements/dev.in
+
+clean: ## Remove the environment and all caches.
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
