@@ -10,21 +10,23 @@ support models are fitted beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from zerorouter.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
+from zerorouter.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from zerorouter.catalog import ModelSpec, Price
+from zerorouter.covariates import CovariateTable
 from zerorouter.data.digests import digest_array, question_digest
 from zerorouter.data.responses import PromptTable, ResponseMatrix
 from zerorouter.errors import CalibrationError, require_extra
-from zerorouter.irt.calibration import Calibration, CalibrationSettings, calibrate
+from zerorouter.irt.calibration import CalibrationSettings
 from zerorouter.irt.identification import rotate
-from zerorouter.irt.model import ItemParameters, forecast
-from zerorouter.irt.recalibration import CrossFit, HeldOut, recalibrate
+from zerorouter.irt.model import ItemParameters
+from zerorouter.irt.population import fit_population
+from zerorouter.irt.problem import CalibrationProblem
 from zerorouter.irt.ridge import RidgeRegression
 from zerorouter.linking import RespondentCard
 from zerorouter.predict.domains import DOMAINS, domain_of_task
@@ -105,19 +107,26 @@ def fit_space(
     features = _read_features(matrix.prompts, reader, chosen.seed, tell)
     standardise = Standardiser.fit(features)
     x = standardise(features)
-    table, covariates = _covariates(matrix, cards or {})
-    fit = _Fitted(
+    own_cards = [_card_of(matrix, i, cards or {}) for i in range(len(matrix.respondents))]
+    table = CovariateTable.fit(own_cards)
+    covariates = table.rows(own_cards)
+    problem = CalibrationProblem(
         scores=np.asarray(matrix.scores)[:, scored],
-        x=x[scored],
+        features=x[scored],
         blocks=_dense(matrix.prompts.dataset[scored]),
         groups=matrix.groups[scored],
         guessing=features.guess_floor[scored] if chosen.guess_floor else None,
         covariates=covariates,
-        settings=chosen,
+        settings=CalibrationSettings(
+            n_dims=chosen.n_dims, max_iterations=chosen.max_iterations, seed=chosen.seed
+        ),
     )
     tell("calibrating items and respondents", 0.0)
-    calibration = rotate(fit.calibrate(np.ones(len(fit.blocks), dtype=np.bool_)))
-    check = fit.cross_fit(tell)
+    calibration = rotate(problem.calibrate())
+    check = problem.cross_fit(
+        chosen.folds, lambda share: tell("checking on held-out prompts", share)
+    )
+    population = fit_population(calibration.abilities.mean, covariates)
     tell("fitting domains", 0.0)
     class_weights, class_domain, class_block = _fit_classes(matrix.prompts, scored, x, chosen)
     tell("fitting support", 0.0)
@@ -126,11 +135,12 @@ def fit_space(
     )
     slack = max(float(calibration.regression.ridge[-1]), 1e-3)
     near, far = _shift_variance(
-        fit,
+        problem,
         calibration.items.intercept,
         slack,
         _task_labels(matrix.prompts)[scored],
         features.embedding[scored],
+        chosen.n_prototypes,
     )
     shift_variance = (near * check.slope**2, far * check.slope**2)
     tell("fitting answer lengths", 0.0)
@@ -164,6 +174,10 @@ def fit_space(
         "n_iterations": calibration.n_iterations,
         "cross_fit": check.facts(),
         "shift_variance": [round(v, 4) for v in shift_variance],
+        "population": {
+            "penalty": round(population.penalty, 4),
+            "explained_left_out": round(population.explained, 4),
+        },
         "linkage": str(matrix.linkage()),
         "assumptions": {
             "reasoning_length_factor": REASONING_LENGTH_FACTOR,
@@ -189,11 +203,9 @@ def fit_space(
         styles=styles,
         difficulty_scale=difficulty_scale,
         population=PopulationPrior(
-            covariates=table.names,
-            centre=table.centre,
-            scale=table.scale,
-            weights=calibration.population,
-            covariance=np.eye(chosen.n_dims, dtype=np.float32),
+            table=table,
+            weights=population.weights.astype(np.float32),
+            covariance=population.covariance.astype(np.float32),
         ),
         calibrated=CalibratedItems(digests=digests, items=calibration.items),
         encoder_name=reader.encoder_name,
@@ -257,75 +269,7 @@ def _scored_items(matrix: ResponseMatrix, settings: FittingSettings) -> BoolArra
     return scored
 
 
-# -- the population prior ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class CovariateTable:
-    """How raw covariates were named, centred and scaled."""
-
-    names: tuple[str, ...]
-    centre: Float32Array
-    scale: Float32Array
-
-
-def covariates_of(card: RespondentCard | None, families: Sequence[str]) -> dict[str, float]:
-    """Raw covariates of a respondent's card; unknown facts are NaN, and become the mean.
-
-    Args:
-        card: What is known, or None for nothing.
-        families: Families that have an effect of their own.
-    """
-    log_params = released = log_price = log_context = math.nan
-    if card is not None:
-        log_params = math.log(card.params_b) if card.params_b else math.nan
-        if card.released:
-            year, month = int(card.released[:4]), card.released[5:7]
-            released = year + (int(month) - 0.5) / 12 if month else year + 0.5
-        if card.output_usd_per_mtok:
-            log_price = math.log(card.output_usd_per_mtok)
-        if card.context_tokens:
-            log_context = math.log(card.context_tokens)
-    variant = card.id.partition("#")[2] if card else ""
-    out = {
-        "log_params_b": log_params,
-        "released": released,
-        "log_output_usd_per_mtok": log_price,
-        "log_context_tokens": log_context,
-        "unknown_params": float(math.isnan(log_params)),
-        "unknown_released": float(math.isnan(released)),
-        "unknown_price": float(math.isnan(log_price)),
-        "reasoning": float(card is not None and card.reasoning),
-        "base": float(card is not None and card.is_base),
-        "direct": float(variant == "direct"),
-    }
-    for family in families:
-        out[f"family:{family}"] = float(card is not None and card.family == family)
-    return out
-
-
-def _covariates(
-    matrix: ResponseMatrix, cards: Mapping[str, RespondentCard]
-) -> tuple[CovariateTable, Float64Array]:
-    own = [_card_of(matrix, i, cards) for i in range(len(matrix.respondents))]
-    counts: dict[str, int] = {}
-    for card in own:
-        if card is not None and card.family:
-            counts[card.family] = counts.get(card.family, 0) + 1
-    families = sorted(family for family, count in counts.items() if count > 1)
-    rows = [covariates_of(card, families) for card in own]
-    names = tuple(rows[0])
-    raw = np.array([[row[name] for name in names] for row in rows])
-    known = ~np.isnan(raw)
-    centre = np.where(known, raw, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    filled = np.where(known, raw, centre)
-    scale = np.maximum(filled.std(axis=0), 1e-3)
-    # A family's effect is one of many: twice the scale makes the ridge shrink it four-fold.
-    scale[[name.startswith("family:") for name in names]] = 2.0
-    table = CovariateTable(
-        names=names, centre=centre.astype(np.float32), scale=scale.astype(np.float32)
-    )
-    return table, (filled - centre) / scale
+# -- respondents --------------------------------------------------------------------------------
 
 
 def _card_of(
@@ -376,71 +320,13 @@ def _specs(matrix: ResponseMatrix) -> tuple[ModelSpec, ...]:
 # -- calibration and its check ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fitted:
-    """Scored items ready to be calibrated, whole or in part."""
-
-    scores: FloatArray  # (M, N)
-    x: Float32Array  # (N, D)
-    blocks: IntArray  # (N,)
-    groups: IntArray  # (N,)
-    guessing: Float32Array | None  # (N,)
-    covariates: Float64Array  # (M, C)
-    settings: FittingSettings
-
-    def calibrate(self, kept: BoolArray) -> Calibration:
-        """Calibrate the items where ``kept``."""
-        return calibrate(
-            self.scores[:, kept],
-            features=self.x[kept],
-            covariates=self.covariates,
-            blocks=self.blocks[kept],
-            guessing=None if self.guessing is None else self.guessing[kept],
-            settings=CalibrationSettings(
-                n_dims=self.settings.n_dims,
-                max_iterations=self.settings.max_iterations,
-                seed=self.settings.seed,
-            ),
-        )
-
-    def predicted(self, calibration: Calibration, where: BoolArray) -> ItemParameters:
-        """Items as the regression predicts them, as if they had no responses."""
-        n, k = int(where.sum()), calibration.items.n_dims
-        weights = calibration.regression.weights
-        beta = self.x[where] @ weights[:-1] + weights[-1]
-        guessing = np.zeros(n) if self.guessing is None else self.guessing[where]
-        return ItemParameters(
-            discrimination=beta[:, :k],
-            intercept=beta[:, k] + calibration.block_intercepts[self.blocks[where]],
-            guessing=guessing.astype(np.float32),
-            effect_scale=np.ones(n, dtype=np.float32),
-            shift_variance=np.zeros(n, dtype=np.float32),
-            effect_covariance=calibration.regression.effect_covariance,
-        )
-
-    def cross_fit(self, tell: Report) -> CrossFit:
-        """Refit without each fold of prompt groups and compare forecasts with its responses."""
-        rng = np.random.default_rng(self.settings.seed)
-        _, group = np.unique(self.groups, return_inverse=True)
-        fold = rng.integers(0, self.settings.folds, group.max() + 1)[group]
-        held_out = []
-        for f in range(self.settings.folds):
-            tell("checking on held-out prompts", f / self.settings.folds)
-            held = fold == f
-            if not held.any() or held.all():
-                continue
-            part = self.calibrate(~held)
-            items = self.predicted(part, held)
-            held_out.append(
-                HeldOut.of(
-                    items, forecast(items, part.abilities), part.abilities, self.scores[:, held].T
-                )
-            )
-        return recalibrate(held_out)
-
-
 def _shift_variance(
-    fit: _Fitted, intercept: Float32Array, slack: float, tasks: IntArray, embedding: Float32Array
+    problem: CalibrationProblem,
+    intercept: Float32Array,
+    slack: float,
+    tasks: IntArray,
+    embedding: Float32Array,
+    n_prototypes: int,
 ) -> tuple[float, float]:
     """How far whole kinds of prompts lie from their prediction, near and far from the records.
 
@@ -451,8 +337,8 @@ def _shift_variance(
     """
     from scipy.optimize import nnls
 
-    rng = np.random.default_rng(fit.settings.seed)
-    by_group = rng.integers(0, 5, int(fit.groups.max()) + 1)[fit.groups]
+    rng = np.random.default_rng(problem.settings.seed)
+    by_group = rng.integers(0, 5, int(problem.groups.max()) + 1)[problem.groups]
     by_task = rng.integers(0, 5, int(tasks.max()) + 1)[tasks]
     target = intercept[:, None]
     noise = np.array([float(np.var(intercept))])
@@ -462,10 +348,12 @@ def _shift_variance(
             held = fold == f
             if held.all():
                 continue
-            weights, _, _ = RidgeRegression(fit.x[~held]).fit(target[~held], noise, noise / slack)
-            error = intercept[held] - (fit.x[held] @ weights[:-1, 0] + weights[-1, 0])
+            weights, _, _ = RidgeRegression(problem.features[~held]).fit(
+                target[~held], noise, noise / slack
+            )
+            error = intercept[held] - (problem.features[held] @ weights[:-1, 0] + weights[-1, 0])
             others = Prototypes.fit(
-                embedding[~held], n_prototypes=fit.settings.n_prototypes, seed=fit.settings.seed
+                embedding[~held], n_prototypes=n_prototypes, seed=problem.settings.seed
             )
             labels = tasks[held]
             for task in np.unique(labels):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zerorouter.arrays import Float32Array
 from zerorouter.artifacts import load_folder, save_folder
 from zerorouter.catalog import ModelSpec
+from zerorouter.covariates import CovariateTable
 from zerorouter.errors import CorruptArtifactError, UnknownNameError
 from zerorouter.irt.model import Abilities, ItemParameters
 from zerorouter.predict.encoders import Encoder, StaticEncoder
@@ -52,16 +53,12 @@ class PopulationPrior:
     ``theta ~ N(weights^T (z, 1), covariance)`` with z the standardised covariates of its card.
 
     Attributes:
-        covariates: Names of the covariates, as `fitting.covariates_of` computes them.
-        centre: (C,) subtracted from raw covariates.
-        scale: (C,) divided by.
+        table: How a card becomes covariates.
         weights: (C+1, K), the last row the constant.
         covariance: (K, K)
     """
 
-    covariates: tuple[str, ...]
-    centre: Float32Array
-    scale: Float32Array
+    table: CovariateTable
     weights: Float32Array
     covariance: Float32Array
 
@@ -141,13 +138,19 @@ class LatentSpace:
         """Prompts to readings, with the packaged static encoder unless another is handed over.
 
         Raises:
-            CorruptArtifactError: the space was fitted with another encoder.
+            CorruptArtifactError: the space was fitted with another encoder or other features.
         """
         features = FeatureReader(StaticEncoder.load(), encoder)
         if features.encoder_name != self.encoder_name:
             raise CorruptArtifactError(
                 f"the space was fitted with the encoder {self.encoder_name!r}, this one is "
                 f"{features.encoder_name!r}; calibrate anew, or use the encoder it was made with"
+            )
+        fitted = len(self.predictor.standardise.centre)
+        if features.n_features != fitted:
+            raise CorruptArtifactError(
+                f"the space was fitted with {fitted} features of a prompt, this ZeroRouter reads "
+                f"{features.n_features}; calibrate anew with 'zerorouter calibrate'"
             )
         return SpaceReader(features, self.predictor)
 
@@ -175,8 +178,8 @@ class LatentSpace:
                 "styles.offset": self.styles.offset,
                 "styles.slope": self.styles.slope,
                 "styles.sd": self.styles.sd,
-                "population.centre": self.population.centre,
-                "population.scale": self.population.scale,
+                "population.centre": self.population.table.centre,
+                "population.scale": self.population.table.scale,
                 "population.weights": self.population.weights,
                 "population.covariance": self.population.covariance,
                 "calibrated.digests": self.calibrated.digests,
@@ -193,7 +196,7 @@ class LatentSpace:
                 "respondents": list(self.respondents),
                 "domains": list(p.domains),
                 "models": [spec.to_dict() for spec in self.models],
-                "covariates": list(self.population.covariates),
+                "covariates": list(self.population.table.names),
                 "shift_variance": list(p.shift_variance),
                 "difficulty_scale": list(self.difficulty_scale),
                 "provenance": dict(self.provenance),
@@ -271,9 +274,11 @@ class LatentSpace:
             ),
             difficulty_scale=(float(mean), float(sd)),
             population=PopulationPrior(
-                covariates=tuple(facts["covariates"]),
-                centre=arrays["population.centre"],
-                scale=arrays["population.scale"],
+                table=CovariateTable(
+                    names=tuple(facts["covariates"]),
+                    centre=arrays["population.centre"],
+                    scale=arrays["population.scale"],
+                ),
                 weights=arrays["population.weights"],
                 covariance=arrays["population.covariance"],
             ),
@@ -290,7 +295,7 @@ class LatentSpace:
             ),
             encoder_name=str(facts["encoder"]),
             models=tuple(ModelSpec.from_dict(row) for row in facts["models"]),
-            provenance=facts["provenance"],
+            provenance=dict(facts["provenance"]),
         )
 
 

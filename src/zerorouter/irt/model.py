@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zerorouter.arrays import Float32Array, Float64Array, FloatArray
+from zerorouter.arrays import Float32Array, Float64Array, FloatArray, IntArray
 
 PI_OVER_8 = np.float32(np.pi / 8.0)
 
@@ -195,11 +195,13 @@ class Panel:
     Attributes:
         theta: (K, M) ability means.
         pairs: (K(K+1)/2, M) covariances of ability pairs, those off the diagonal doubled.
+        pair_index: Two (K(K+1)/2,), the dimensions of each pair.
         effect: (M,) the quadratic form (theta, 1) Psi (theta, 1) of the items' covariance.
     """
 
     theta: Float32Array
     pairs: Float32Array
+    pair_index: tuple[IntArray, IntArray]
     effect: Float32Array
 
     @classmethod
@@ -209,35 +211,33 @@ class Panel:
         m, k = theta.shape
         extended = np.column_stack([theta, np.ones(m)])
         effect = np.einsum("mk,kl,ml->m", extended, effect_covariance, extended)
-        pairs = [
-            (1 if i == j else 2) * abilities.covariance[:, i, j]
-            for i in range(k)
-            for j in range(i, k)
-        ]
+        first, second = np.triu_indices(k)
+        pairs = abilities.covariance[:, first, second] * np.where(first == second, 1, 2)
         return cls(
             theta=np.ascontiguousarray(theta.T, dtype=np.float32),
-            pairs=np.array(pairs, dtype=np.float32),
+            pairs=np.ascontiguousarray(pairs.T, dtype=np.float32),
+            pair_index=(first, second),
             effect=np.asarray(effect, dtype=np.float32),
         )
 
     def forecast(self, items: ItemParameters) -> ResponseForecast:
         """P(correct) of the panel on every item, uncertainty included; shapes (N, M).
 
-        Sums run over the few dimensions with element-wise products instead of a matrix
-        product: a row then comes out the same to the last bit alone or in a batch.
+        Products are taken row by row: a matrix product may round a row by its neighbours, and
+        a row is to come out the same to the last bit alone or in a batch.
         """
-        a = items.discrimination[:, :, None]  # (N, K, 1)
-        logit = items.intercept[:, None] + a[:, 0] * self.theta[0]  # (N, M)
-        effect = items.effect_scale[:, None] * self.effect
-        error = items.shift_variance[:, None] + (a[:, 0] * a[:, 0]) * self.pairs[0]
-        row = 1
-        for i in range(items.n_dims):
-            if i:
-                logit += a[:, i] * self.theta[i]
-            for j in range(max(i, 1), items.n_dims):
-                error += (a[:, i] * a[:, j]) * self.pairs[row]
-                row += 1
+        a = items.discrimination  # (N, K)
+        first, second = self.pair_index
+        products = a[:, first] * a[:, second]
+        logit = np.empty((len(a), self.theta.shape[1]), dtype=np.float32)
+        error = np.empty_like(logit)
+        for i in range(len(a)):
+            np.dot(a[i], self.theta, out=logit[i])
+            np.dot(products[i], self.pairs, out=error[i])
+        logit += items.intercept[:, None]
+        error += items.shift_variance[:, None]
         np.maximum(error, 0.0, out=error)
+        effect = items.effect_scale[:, None] * self.effect
         p = sigmoid(logit / np.sqrt(1 + PI_OVER_8 * (effect + error)))
         if items.guessing.any():
             floor = items.guessing[:, None]

@@ -12,13 +12,9 @@ import numpy as np
 
 from zerorouter.arrays import Float32Array
 from zerorouter.predict.encoders import Encoder, StaticEncoder, pool_windows
+from zerorouter.predict.options import read_ask
 from zerorouter.predict.prompt import Prompt
-from zerorouter.predict.structure import (
-    FEATURE_NAMES,
-    N_FEATURES,
-    TokenStatistics,
-    structure_features_windows,
-)
+from zerorouter.predict.structure import FEATURE_NAMES, N_FEATURES, TokenStatistics, ask_features
 
 _N_OPTIONS = FEATURE_NAMES.index("n_options")
 
@@ -51,7 +47,8 @@ class PromptFeatures:
 def guess_floor(structure: Float32Array) -> Float32Array:
     """(N,) chance of guessing right, from the number of options that the text offers."""
     n_options = structure[:, _N_OPTIONS]
-    return np.where(n_options >= 2, 1 / np.maximum(n_options, 1), 0.0).astype(np.float32)
+    floor: Float32Array = np.divide(n_options >= 2, np.maximum(n_options, 1), dtype=np.float32)
+    return floor
 
 
 class FeatureReader:
@@ -81,6 +78,11 @@ class FeatureReader:
         """Length of an embedding."""
         return self._static.dim if self._encoder is None else self._encoder.dim
 
+    @property
+    def n_features(self) -> int:
+        """Length of an embedding and the structural features together."""
+        return self.dim + N_FEATURES
+
     def read(self, prompts: Sequence[Prompt]) -> PromptFeatures:
         """Features of prompts; each row equals that of the prompt alone."""
         return self.read_each(prompts, len(prompts))
@@ -90,18 +92,25 @@ class FeatureReader:
         embedding = np.empty((n, self.dim), dtype=np.float32)
         structure = np.empty((n, N_FEATURES), dtype=np.float32)
         for i, prompt in enumerate(prompts):
-            ids = [self._static.token_ids(window) for window in prompt.windows]
-            structure[i] = structure_features_windows(
-                prompt.windows,
+            windows = prompt.windows
+            # Head and tail of a long ask: instructions stand at one, the question at the other.
+            text = windows[0] if len(windows) == 1 else f"{windows[0]}\n{windows[-1]}"
+            # The bare ask, whatever its labels and instructions, is tokenised once for both.
+            ask = read_ask(text).canonical()
+            ids = self._static.token_ids(ask.text)
+            structure[i] = ask_features(
+                ask,
                 ids,
                 self._statistics,
                 n_turns=prompt.n_turns,
                 n_tools=prompt.n_tools,
-                n_media=sum(prompt.media.values()),
-                n_chars=prompt.ask_chars,
+                n_media=sum(prompt.media.values()) if prompt.media else 0,
+                n_unread=max(prompt.ask_chars - len(text), 0),
             )
-            if self._encoder is not None:
-                embedding[i] = pool_windows(self._encoder.encode(prompt.windows))
+            if len(windows) > 1:
+                embedding[i] = pool_windows((self._encoder or self._static).encode(windows))
+            elif self._encoder is not None:
+                embedding[i] = self._encoder.encode((ask.text,))[0]
             else:
-                embedding[i] = self._static.embed_windows(ids)
+                embedding[i] = self._static.embed(ids)
         return PromptFeatures(embedding=embedding, structure=structure)

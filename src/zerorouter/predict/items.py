@@ -129,7 +129,7 @@ class ItemPredictor:
         a, d, level = out[:, :k], out[:, k], out[:, k + 1]
         np.maximum(a[:, 0], LEAST_DISCRIMINATION, out=a[:, 0])
         d += mixed[:, 0] / mixed[:, 1]
-        near, far = np.float32(self.shift_variance)
+        near, far = self.shift_variance
         return PromptReadings(
             items=ItemParameters(
                 discrimination=a,

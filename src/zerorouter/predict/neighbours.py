@@ -16,6 +16,7 @@ from zerorouter.arrays import Float32Array, FloatArray
 
 QUANTILES = 101
 MOST_CLUSTERED = 10_000
+LEAST_PER_PROTOTYPE = 4  # prompts; fewer would be remembered one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Prototypes:
         kept = embeddings[~held]
         kept = kept[:: max(1, len(kept) // MOST_CLUSTERED)]
         means = MiniBatchKMeans(
-            n_clusters=min(n_prototypes, len(kept)),
+            n_clusters=min(n_prototypes, max(1, len(kept) // LEAST_PER_PROTOTYPE)),
             n_init=1,
             max_iter=10,
             batch_size=4096,

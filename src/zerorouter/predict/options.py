@@ -78,6 +78,16 @@ class Ask:
         """Stem and options, one a line: the same text for every rendering of one question."""
         return "\n".join((self.stem, *self.options)) if self.option_spans else self.stem
 
+    def canonical(self) -> Ask:
+        """The same ask as if its text were the `core` alone: what to tokenise and embed."""
+        parts = (self.stem, *self.options)
+        spans = []
+        start = 0
+        for part in parts:
+            spans.append((start, start + len(part)))
+            start += len(part) + 1
+        return Ask("\n".join(parts), spans[0], tuple(spans[1:]), self.style)
+
 
 # --- options --------------------------------------------------------------------------------------
 
@@ -164,8 +174,12 @@ def _stem_span(text: str, block: _Block) -> Span:
     return span
 
 
-# With the question and its options below, a first line such as "I was asked this:" says nothing.
-_INTRO = re.compile(r"[^\n:?\d]{1,80}:[ \t]*\n\s*")
+# With a question and its options below, these in front of it say nothing: a line "I was asked
+# this:", a short first paragraph, an exclamation, an aside in brackets. Numbers might.
+_INTRO = re.compile(
+    r"(?:[^\n:?\d]{1,80}:[ \t]*\n|[^\n?\d]{1,80}\n[ \t]*\n|[^\n?.:\d]{1,40}!\s"
+    r"|\([A-Za-z ',]{8,40}\)\s)\s*"
+)
 _MIN_STEM_CHARS: Final = 15
 
 

@@ -1,4 +1,4 @@
-"""What a text looks like: about 170 figures that say more of its difficulty than its topic does.
+"""What a text looks like: about 210 figures that say more of its difficulty than its topic does.
 
 Everything is read from the raw text by the code that also serves requests. Notable choices:
 
@@ -40,7 +40,7 @@ class TokenStatistics:
     Attributes:
         log_frequency: (V,) natural log of the share of running text that is this token.
         is_wordpiece: (V,) whether the token continues a word (``##`` in a WordPiece vocabulary).
-        table: (V, dim) int8 token vectors.
+        table: (V, dim) int8 token vectors; no feature reads them at present (decision 0004).
         scale: (dim,) what to multiply the columns of ``table`` by.
     """
 
@@ -226,15 +226,41 @@ def structure_features(
         n_media: Images, audio and other parts that are not text.
         n_chars: Length of the whole prompt where ``text`` is only a part of it.
     """
-    length = len(text)
-    if length > MAX_CHARS:
+    length = max(len(text), n_chars or 0)
+    if len(text) > MAX_CHARS:
         half = MAX_CHARS // 2
         text = text[:half] + "\n" + text[-half:]
-    features = _features(read_ask(text), token_ids, tokens)
-    whole = max(length, n_chars or 0)
+    return ask_features(
+        read_ask(text),
+        token_ids,
+        tokens,
+        n_turns=n_turns,
+        n_tools=n_tools,
+        n_media=n_media,
+        n_unread=max(length - len(text), 0),
+    )
+
+
+def ask_features(
+    ask: Ask,
+    token_ids: IntArray,
+    tokens: TokenStatistics,
+    *,
+    n_turns: int = 1,
+    n_tools: int = 0,
+    n_media: int = 0,
+    n_unread: int = 0,
+) -> Float32Array:
+    """The structural features (F,) of an ask that was read already; tokens are of ``ask.text``.
+
+    With ``read_ask(text).canonical()`` one tokenisation serves these features and an embedding
+    that depends on the rendering as little as they do. ``n_unread`` counts characters of the
+    prompt that the ask was not read from.
+    """
+    features = _features(ask, token_ids, tokens)
     context = _FIRST_COUNT - len(_CONTEXT_NAMES)
-    if whole > len(text):
-        features[context] = log(whole / max(len(text), 1))
+    if n_unread > 0:
+        features[context] = log1p(n_unread / max(len(ask.text), 1))
     if n_turns > 1:
         features[context + 1] = log(n_turns)
     if n_tools > 0:

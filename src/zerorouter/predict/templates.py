@@ -52,11 +52,14 @@ TEMPLATES: Final[tuple[str, ...]] = tuple(_TEMPLATES)
 
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+# The lists of `wrapping` do not know all of these, on purpose: what they miss in real requests
+# must not surprise the predictor either. Few, since what they miss also blurs the fit.
 _CHAT_OPENINGS: Final = (
     "Hi there, ",
     "This came up at work today and nobody was sure:\n",
     "# Practice\n\n",
     "Could you help me with this? ",
+    "Saw this on a forum and have been thinking about it since. ",
 )
 _CHAT_CLOSINGS: Final = (
     "I keep changing my mind about this one, what would you say?",
@@ -119,8 +122,7 @@ _SHOT_OPTIONS: Final = ("cat", "hen", "whale")
 
 def template_for(key: str, seed: int) -> str:
     """The template of ``TEMPLATES`` that a prompt id draws under a seed, the same on every run."""
-    digest = hashlib.blake2b(f"{seed}\x1f{key}".encode("utf-8", "surrogatepass"), digest_size=8)
-    return TEMPLATES[int.from_bytes(digest.digest(), "big") % len(TEMPLATES)]
+    return TEMPLATES[_stable_hash(f"{seed}\x1f{key}") % len(TEMPLATES)]
 
 
 def parse_choices(choices: str | None) -> tuple[str, ...]:
@@ -161,15 +163,20 @@ def render(text: str, choices: Sequence[str] = (), style: str = "bare", *, seed:
         body = text
     parts = [_prefix(template, kind, text, seed) + body]
     if template.instruction:
-        wordings = _INSTRUCTION_TEXTS[kind][template.instruction]
-        parts.append(_pick(wordings, text, seed))
+        parts.append(_pick(_INSTRUCTION_TEXTS[kind][template.instruction], text, seed))
     elif template.prefix in ("shots", "marked"):
         parts.append("Answer:")
     return ("\n" if template.prefix == "shots" else "\n\n").join(parts)
 
 
 def _pick(wordings: Sequence[str], text: str, seed: int) -> str:
-    return wordings[(len(text) + seed) % len(wordings)]
+    """One of the wordings, by a stable hash: no wording may go with the length of a prompt."""
+    return wordings[_stable_hash(f"{seed}\x1f{len(wordings)}\x1f{text}") % len(wordings)]
+
+
+def _stable_hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big")
 
 
 def _prefix(template: _Template, kind: str, text: str, seed: int) -> str:
