@@ -15,7 +15,7 @@ import numpy as np
 from zerorouter.arrays import Float32Array, FloatArray
 
 QUANTILES = 101
-MOST_CLUSTERED = 10_000
+MOST_CLUSTERED = 6_000
 LEAST_PER_PROTOTYPE = 4  # prompts; fewer would be remembered one by one
 
 
