@@ -171,5 +171,5 @@ def _derived_costs(
         nan if c.output_usd_per_mtok is None or c.reasoning else c.output_usd_per_mtok / 1e6
         for c in cards
     ]
-    out: Float64Array = input_tokens * np.array(price_in)[:, None]
-    return out + output_tokens * np.array(price_out)[:, None]
+    entered = input_tokens * np.array(price_in)[:, None]
+    return np.asarray(entered + output_tokens * np.array(price_out)[:, None])

@@ -509,9 +509,9 @@ class _Fit:
         """Freeze the state."""
         k = self.settings.n_dims
         scale = np.zeros(len(self.beta), dtype=np.float32)
-        precision = np.linalg.inv(self.effect)
         for index, block in enumerate(self.blocks):
-            share = np.trace(self.beta_covariance[index] @ precision) / (k + 1)
+            # The share of the logits' variance that is left, for a respondent at theta ~ N(0, I).
+            share = np.trace(self.beta_covariance[index]) / np.trace(self.effect)
             scale[block.items] = share
         loss, count = self._log_loss()
         floor = np.zeros(len(self.beta), dtype=np.float32)

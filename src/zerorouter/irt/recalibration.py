@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zerorouter.arrays import BoolArray, Float32Array, Float64Array, FloatArray
+from zerorouter.errors import CalibrationError
 from zerorouter.irt.model import Abilities, ItemParameters, ResponseForecast
 
 ROUNDS = 4  # alternations of variance and line; they settle within two or three
@@ -105,7 +106,16 @@ class HeldOut:
 
 
 def recalibrate(held_out: Sequence[HeldOut]) -> CrossFit:
-    """The correction that the held-out prompts call for."""
+    """The correction that the held-out prompts call for.
+
+    Raises:
+        CalibrationError: there are none.
+    """
+    if not any(part.observed.any() for part in held_out):
+        raise CalibrationError(
+            "no prompt could be held out to check the fit on: all of them are near-duplicates of "
+            "one another; add records of other prompts"
+        )
     offset, slope, spread = 0.0, 1.0, 1.0
     before = _log_loss(held_out, offset, slope, spread)
     for _ in range(ROUNDS):

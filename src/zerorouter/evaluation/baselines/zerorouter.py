@@ -1,0 +1,223 @@
+"""ZeroRouter itself, fitted inside the split by the code that fits the shipped space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from zerorouter.arrays import Float64Array, IntArray
+from zerorouter.errors import MissingExtraError
+from zerorouter.evaluation.contracts import (
+    FittedMethod,
+    Forecast,
+    Labels,
+    Method,
+    Newcomers,
+    PromptSet,
+    Settings,
+    TrainingSet,
+)
+from zerorouter.evaluation.costs import MeanCosts
+from zerorouter.fitting.core import Fitted, fit
+from zerorouter.fitting.evidence import Evidence, FittingSettings
+from zerorouter.irt.ability import ability_posterior
+from zerorouter.irt.model import Abilities, ItemParameters, Panel
+from zerorouter.irt.population import DEGREES_OF_FREEDOM
+from zerorouter.linking import RespondentCard
+from zerorouter.predict.features import PromptFeatures
+from zerorouter.predict.tokens import LengthProfile
+
+FOLDS = 3
+LENGTH_PRIOR_CELLS = 5.0
+
+
+class ZeroRouter(Method):
+    """The shipped method: joint explanatory IRT, population prior, Laplace onboarding.
+
+    Newcomers are placed by `ability_posterior` on the calibrated parameters of their anchors,
+    around the mean that the population prior expects of their card.
+    """
+
+    id: ClassVar[str] = "zerorouter"
+    reference: ClassVar[str] = "this project; METHOD section 3"
+    embedding: ClassVar[str | None] = None
+
+    def candidates(self, n_labels: int | None) -> Sequence[Settings]:
+        """Dimensions and the guess floor."""
+        del n_labels
+        return (
+            {"n_dims": 3, "guess_floor": True},
+            {"n_dims": 2, "guess_floor": True},
+            {"n_dims": 4, "guess_floor": True},
+            {"n_dims": 1, "guess_floor": True},
+            {"n_dims": 3, "guess_floor": False},
+        )
+
+    def fit(self, data: TrainingSet, settings: Settings, rng: np.random.Generator) -> FittedMethod:
+        """Fit the space to the training set."""
+        chosen = FittingSettings(
+            n_dims=int(settings.get("n_dims", 3)),
+            guess_floor=bool(settings.get("guess_floor", True)),
+            folds=FOLDS,
+            fit_domains=False,
+            seed=int(rng.integers(2**31)),
+        )
+        n = len(data.prompts)
+        with np.errstate(divide="ignore"):
+            log_length = np.log(data.labels.output_tokens)
+        evidence = Evidence(
+            features=_features(data.prompts, self.embedding),
+            scores=data.labels.scores,
+            log_length=np.where(np.isfinite(log_length), log_length, np.nan),
+            scored=np.ones(n, dtype=np.bool_),
+            datasets=np.zeros(n, dtype=np.int64),
+            tasks=data.strata,
+            domains=np.zeros(n, dtype=np.int64),
+            domain_names=("any",),
+            groups=np.unique(data.groups, return_inverse=True)[1],
+            cards=data.models,
+        )
+        fitted = fit(evidence, chosen)
+        return FittedZeroRouter(
+            fitted=fitted,
+            abilities=fitted.calibration.abilities,
+            training=data,
+            models=data.models,
+            labels=data.labels,
+            offset=fitted.styles.offset.astype(np.float64),
+            slope=fitted.styles.slope.astype(np.float64),
+            sd=fitted.styles.sd.astype(np.float64),
+            embedding=self.embedding,
+        )
+
+
+class ZeroRouterOnnx(ZeroRouter):
+    """The same over MiniLM's embeddings instead of the static table."""
+
+    id: ClassVar[str] = "zerorouter_onnx"
+    needs_embedding: ClassVar[str | None] = "minilm"
+    embedding: ClassVar[str | None] = "minilm"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedZeroRouter(FittedMethod):
+    """A fitted space and everybody in it.
+
+    Attributes:
+        fitted: The predictor and its diagnostics.
+        abilities: Of all known models, newcomers last.
+        training: What it was fitted to; anchors refer to its prompts.
+        models: Cards of all known models.
+        labels: Their labels on the training prompts.
+        offset: (M,) log-length offsets.
+        slope: (M,) of log length on difficulty.
+        sd: (M,) of the residual log length.
+        embedding: Which embedding it reads.
+    """
+
+    fitted: Fitted
+    abilities: Abilities
+    training: TrainingSet
+    models: tuple[RespondentCard, ...]
+    labels: Labels
+    offset: Float64Array
+    slope: Float64Array
+    sd: Float64Array
+    embedding: str | None
+
+    def predict(self, prompts: PromptSet) -> Forecast:
+        """Forecasts by the predictor, as the product makes them."""
+        predictor = self.fitted.predictor
+        readings = predictor.read(_features(prompts, self.embedding))
+        panel = Panel.of(self.abilities, predictor.effect_covariance)
+        profile = LengthProfile(offset=self.offset + self.sd**2 / 2, slope=self.slope)
+        difficulty = self._difficulty(readings.items)
+        tokens = profile.expected_tokens(readings.log_length.astype(np.float64), difficulty)
+        means = MeanCosts(self.models, self.labels)
+        cost = prompts.input_tokens[:, None] * means.input_usd + tokens * means.output_usd
+        return Forecast(
+            p_correct=np.clip(panel.forecast(readings.items).p_correct, 1e-3, 1 - 1e-3).astype(
+                np.float64
+            ),
+            cost_usd=np.where(np.isnan(cost), means.mean_cost, cost),
+        )
+
+    def onboard(self, newcomers: Newcomers) -> FittedMethod:
+        """Place newcomers by their cards and anchors."""
+        prior = self.fitted.population
+        z = prior.table.rows(newcomers.models)
+        centre = z @ prior.weights[:-1] + prior.weights[-1]
+        items = self.fitted.calibration.items
+        level = self._levels()
+        means, covariances, offsets = [], [], []
+        for i in range(len(newcomers.models)):
+            posterior = ability_posterior(
+                items,
+                newcomers.labels.scores[i],
+                prior_mean=centre[i],
+                prior_covariance=prior.covariance,
+                degrees_of_freedom=DEGREES_OF_FREEDOM,
+            )
+            means.append(posterior.mean)
+            covariances.append(posterior.covariance)
+            off = np.log(np.maximum(newcomers.labels.output_tokens[i], 1.0)) - level
+            known = off[~np.isnan(off)]
+            offsets.append(float(known.sum() / (len(known) + LENGTH_PRIOR_CELLS)))
+        joined = Abilities(
+            mean=np.vstack([self.abilities.mean, np.array(means, dtype=np.float32)]),
+            covariance=np.concatenate(
+                [self.abilities.covariance, np.array(covariances, dtype=np.float32)]
+            ),
+        )
+        n = len(newcomers.models)
+        return replace(
+            self,
+            abilities=joined,
+            models=self.models + newcomers.models,
+            labels=self.labels.stacked(newcomers.labels),
+            offset=np.append(self.offset, offsets),
+            slope=np.append(self.slope, np.full(n, float(np.mean(self.slope)))),
+            sd=np.append(self.sd, np.full(n, float(np.median(self.sd)))),
+        )
+
+    def select_anchors(self, n: int, rng: np.random.Generator) -> IntArray | None:
+        """I-optimal on predicted parameters, for an average newcomer."""
+        from zerorouter.irt.anchors import select_anchors
+
+        prior = self.fitted.population
+        features = _features(self.training.prompts, self.embedding)
+        predicted = self.fitted.predictor.read(features).items
+        return select_anchors(
+            predicted,
+            n,
+            strategy="i_optimal",
+            prior_mean=prior.weights[-1].astype(np.float64),
+            prior_covariance=prior.covariance.astype(np.float64),
+            rng=rng,
+        )
+
+    def _difficulty(self, items: ItemParameters) -> Float64Array:
+        mean, sd = self.fitted.difficulty_scale
+        out: Float64Array = np.clip((mean - items.intercept.astype(np.float64)) / sd, -3.0, 3.0)
+        return out
+
+    def _levels(self) -> Float64Array:
+        """(N,) predicted log-length levels of the training prompts."""
+        features = _features(self.training.prompts, self.embedding)
+        return self.fitted.predictor.read(features).log_length.astype(np.float64)
+
+
+def _features(prompts: PromptSet, embedding: str | None) -> PromptFeatures:
+    if embedding is None:
+        return prompts.features
+    if embedding not in prompts.embeddings:
+        raise MissingExtraError(
+            f"no {embedding!r} embeddings of the prompts; export the encoder with "
+            "scripts/export_minilm.py and install zerorouter[onnx]"
+        )
+    return PromptFeatures(
+        embedding=prompts.embeddings[embedding], structure=prompts.features.structure
+    )
