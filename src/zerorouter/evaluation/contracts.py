@@ -196,9 +196,16 @@ class FittedMethod(ABC):
         del n, rng
         return None
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint] | None:
-        """The method's own frontier; None for the common sweep over the value of an answer."""
-        del prompts
+    def operating_points(
+        self, prompts: PromptSet, eligible: BoolArray
+    ) -> Sequence[OperatingPoint] | None:
+        """The method's own frontier; None for the common sweep over the value of an answer.
+
+        Args:
+            prompts: N prompts.
+            eligible: (M,) models that may be chosen.
+        """
+        del prompts, eligible
         return None
 
 

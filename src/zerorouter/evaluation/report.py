@@ -6,6 +6,7 @@ Rows are the only source of every table and figure; how each is drawn is in `rep
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,22 @@ def write_report(rows: Sequence[Row], out: Path, meta: Mapping[str, Any]) -> Non
         MissingExtraError: plotly is not installed; the summary is written all the same.
     """
     out.mkdir(parents=True, exist_ok=True)
-    told = {"meta": dict(meta), **summary(rows)}
-    (out / SUMMARY_NAME).write_text(
-        json.dumps(told, ensure_ascii=False, indent=2, allow_nan=False, default=str) + "\n",
-        encoding="utf-8",
-    )
+    told = {"meta": _plain(meta), **summary(rows)}
+    text = json.dumps(told, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    (out / SUMMARY_NAME).write_text(text, encoding="utf-8", errors="replace")
     require_extra("plotly", "plot", f"the page {PAGE_NAME}")
     from plotly.offline import get_plotlyjs
 
-    (out / PAGE_NAME).write_text(page(rows, meta, plotly_js=get_plotlyjs()), encoding="utf-8")
+    html = page(rows, meta, plotly_js=get_plotlyjs())
+    (out / PAGE_NAME).write_text(html, encoding="utf-8", errors="replace")
+
+
+def _plain(value: Any) -> Any:
+    """What was run in JSON's own words: nothing in it may cost a finished run its summary."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | range):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -16,6 +16,10 @@ from zerorouter.evaluation.contracts import Method
 _HERE: Final = "zerorouter.evaluation.baselines"
 _WHERE: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "zerorouter": "zerorouter:ZeroRouter",
+        "zerorouter_onnx": "zerorouter:ZeroRouterOnnx",
+        "zerorouter_paper": "paper:ZeroRouterPaper",
+        "zerorouter_paper_tuned": "paper:ZeroRouterPaperTuned",
         "random": "random_choice:Random",
         "cheapest": "cheapest:Cheapest",
         "best_single": "best_single:BestSingle",

@@ -195,18 +195,10 @@ def fit_space(
             drawn, log_alpha_offset = log_alpha.draw(rows, noise(n))
             place, b_offset = b.draw(rows, noise(n))
             alpha = np.exp(np.minimum(drawn, MAX_LOG_ALPHA, out=drawn), out=drawn)
-            product = alpha * place
-            residual = alpha @ ability.T  # (n, M), a logit first, then y - P
-            residual -= product.sum(axis=1)[:, None]
-            residual *= np.float32(0.5)
-            np.tanh(residual, out=residual)
-            residual *= half[rows]
-            np.subtract(centred[rows], residual, out=residual)
-            total = residual.sum(axis=1)[:, None]
-            ability_slope += residual.T @ alpha
-            log_alpha_slope = (residual @ ability) * alpha - total * product
-            log_alpha.step(rows, log_alpha_slope, log_alpha_offset, rate)
-            b.step(rows, -total * alpha, b_offset, rate)
+            slopes = likelihood_slopes(ability, alpha, place, centred[rows], half[rows])
+            ability_slope += slopes[0]
+            log_alpha.step(rows, slopes[1], log_alpha_offset, rate)
+            b.step(rows, slopes[2], b_offset, rate)
         theta.step(everyone, ability_slope, ability_offset, rate)
         if step >= 10 and step % 5 == 0:
             for family in (theta, log_alpha, b):
@@ -219,6 +211,33 @@ def fit_space(
         theta_sd=theta.sd,
         answered=np.asarray(observed.any(axis=0), dtype=np.bool_),
     )
+
+
+def likelihood_slopes(
+    theta: Float32Array,
+    alpha: Float32Array,
+    b: Float32Array,
+    centred: Float32Array,
+    half: Float32Array,
+) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """Slopes of the log-likelihood in theta (M, D), log alpha (n, D) and b (n, D).
+
+    With w the mask of the answers and y the scores, ``centred`` is (y - 1/2) w and ``half`` w / 2,
+    both (n, M): then (y - P) w = centred - half tanh(logit / 2).
+    """
+    product = alpha * b
+    residual: Float32Array = alpha @ theta.T  # (n, M), a logit first
+    residual -= product.sum(axis=1)[:, None]
+    residual *= np.float32(0.5)
+    np.tanh(residual, out=residual)
+    residual *= half
+    np.subtract(centred, residual, out=residual)
+    total: Float32Array = residual.sum(axis=1)[:, None]
+    on_log_alpha: Float32Array = (residual @ theta) * alpha
+    on_log_alpha -= total * product
+    on_theta: Float32Array = residual.T @ alpha
+    on_b: Float32Array = -total * alpha
+    return on_theta, on_log_alpha, on_b
 
 
 def _start(

@@ -165,13 +165,13 @@ class _Fitted(FittedMethod):
         joined = (*self._profiles, replace(found, accuracy=accuracy))
         return _Fitted(self._clusters, self._costs, joined)
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint]:
+    def operating_points(self, prompts: PromptSet, eligible: BoolArray) -> Sequence[OperatingPoint]:
         accuracy = np.vstack([profile.accuracy for profile in self._profiles])
         cost = np.vstack([profile.cost_usd for profile in self._profiles])
-        usable = ~np.isnan(cost).any(axis=1)
+        usable = ~np.isnan(cost).any(axis=1) & eligible
         mix = self._clusters.mix(prompts)
         if not usable.any():
-            best = (mix @ accuracy.T).argmax(axis=1)
+            best = np.where(eligible, mix @ accuracy.T, -np.inf).argmax(axis=1)
             return [OperatingPoint(policy="alpha=1.00", choice=best)]
         where = np.flatnonzero(usable)
         quality = mix @ _scaled(accuracy[where]).T  # (N, models with a cost)

@@ -114,7 +114,8 @@ class _Fitted(FittedMethod):
         mean_costs = (*self._mean_costs, self._costs.of(newcomers))
         return _Fitted(self._means, level, priced, mean_costs, self._costs)
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint]:
-        usable = self._priced if self._priced.any() else np.ones_like(self._priced)
+    def operating_points(self, prompts: PromptSet, eligible: BoolArray) -> Sequence[OperatingPoint]:
+        priced = self._priced & eligible
+        usable = priced if priced.any() else eligible
         chosen = int(np.argmax(np.where(usable, self._level, -np.inf)))
         return [OperatingPoint(policy="best_single", choice=np.full(len(prompts), chosen))]

@@ -64,9 +64,9 @@ class _Fitted(FittedMethod):
         means = (*self._means, self._costs.of(newcomers))
         return _Fitted(means, priced, self._costs, self._calibration)
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint]:
+    def operating_points(self, prompts: PromptSet, eligible: BoolArray) -> Sequence[OperatingPoint]:
         mean = self.predict(self._calibration).cost_usd.mean(axis=0)
-        usable = self._priced & ~np.isnan(mean)
+        usable = self._priced & ~np.isnan(mean) & eligible
         if not usable.any():
             raise MissingPriceError("no model of the pool has a cost forecast; add prices")
         chosen = int(np.argmin(np.where(usable, mean, np.inf)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +16,11 @@ import numpy as np
 from zerorouter.arrays import Float32Array, Float64Array, FloatArray, IntArray
 from zerorouter.evaluation.baselines._neighbours import Metric, chunks, weights
 from zerorouter.evaluation.baselines._pool import Costs, Part, Pool, clip_p, require_answers
-from zerorouter.evaluation.baselines._population import Population, probabilities
+from zerorouter.evaluation.baselines._population import (
+    CardRegression,
+    Population,
+    probabilities,
+)
 from zerorouter.evaluation.contracts import (
     FittedMethod,
     Forecast,
@@ -35,6 +39,7 @@ DEFAULTS: Settings = {
     "structure": 1.5,
     "smoothing": 3.0,
     "inflate": 1.0,
+    "cards": True,
 }
 FURTHEST = 8.0  # logits: an easiness beyond is no different
 ROUNDS = 3
@@ -50,8 +55,10 @@ class KnnWarm(Method):
     for who answered. ``smoothing`` prompts of average easiness are added. Calibration prompts,
     and so the anchors, read theirs off *other* prompts than themselves and their duplicates,
     as test prompts do. Then :math:`P = \sigma(\theta_u + s\,e(x))`, with one slope s for all;
-    a newcomer's :math:`\theta` has the prior N(mean, ``inflate`` x variance of the old ones) and
-    the posterior of `irt.ability`, integrated out in the forecast.
+    a newcomer's :math:`\theta` has a Gaussian prior learned from the old ones and the posterior of
+    `irt.ability`, integrated out in the forecast. The prior is N(mean, variance), or with
+    ``cards`` a regression on release date, price, size and reasoning (`CardRegression`), so that
+    the control has the same facts as the method it checks; ``inflate`` multiplies its variance.
 
     With all labels it is the same one-dimensional model, and so cannot route by kind of prompt.
     """
@@ -61,9 +68,11 @@ class KnnWarm(Method):
 
     def candidates(self, n_labels: int | None) -> Sequence[Settings]:
         """Neighbours and metric; how wide the prior is where labels are few."""
-        wide = (1.0,) if n_labels is None else (1.0, 2.0)
-        grid = itertools.product((120, 50, 250), (1.5, 0.0), wide)
-        return [{**DEFAULTS, "k": k, "structure": s, "inflate": i} for k, s, i in grid]
+        if n_labels is None:
+            grid = itertools.product((120, 50, 250), (1.5, 0.0))
+            return [{**DEFAULTS, "k": k, "structure": s} for k, s in grid]
+        few = itertools.product((True, False), (1.0, 2.0))
+        return [{**DEFAULTS, "cards": cards, "inflate": inflate} for cards, inflate in few]
 
     def fit(self, data: TrainingSet, settings: Settings, rng: np.random.Generator) -> FittedMethod:
         """Easiness of every calibration prompt from the others, then abilities and the slope."""
@@ -99,7 +108,13 @@ class KnnWarm(Method):
         items = _items(slope * easiness)
         answered = observed.any(axis=1)
         theta[~answered] = theta[answered].mean()
-        population = Population.of(theta[answered, None], inflate=float(chosen["inflate"]))
+        inflate = float(chosen["inflate"])
+        population = Population.of(theta[answered, None], inflate=inflate)
+        expect = None
+        if chosen["cards"]:
+            which = np.flatnonzero(answered)
+            expect = CardRegression.fit([data.models[int(u)] for u in which], theta[which])
+            population = replace(population, covariance=np.array([[inflate * expect.variance]]))
         old = Abilities(
             mean=theta[:, None].astype(np.float32),
             covariance=np.where(answered, 0.0, population.covariance[0, 0])[:, None, None].astype(
@@ -110,7 +125,8 @@ class KnnWarm(Method):
         shared = _Shared(reader=reader, theta=theta_read, slope=slope)
 
         def join(newcomers: Newcomers) -> Part:
-            found = population.posteriors(items, newcomers.labels.scores)
+            centres = None if expect is None else expect(newcomers.models)[:, None]
+            found = population.posteriors(items, newcomers.labels.scores, centres)
             return _Warm(shared, found, costs.of(newcomers))
 
         return Pool([_Warm(shared, old, costs.known)], join)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from zerorouter.arrays import BoolArray
 from zerorouter.errors import InputError
 from zerorouter.evaluation.baselines.best_single import BestSingle
 from zerorouter.evaluation.contracts import (
@@ -54,9 +55,11 @@ class FittedOracle(FittedMethod):
         """Newcomers join."""
         return FittedOracle(self._blind.onboard(newcomers))
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint] | None:
+    def operating_points(
+        self, prompts: PromptSet, eligible: BoolArray
+    ) -> Sequence[OperatingPoint] | None:
         """Those of the best single model."""
-        return self._blind.operating_points(prompts)
+        return self._blind.operating_points(prompts, eligible)
 
     def reveal(self, labels: Labels) -> FittedMethod:
         """The oracle with the answers (M, N) of all its models to the prompts to be routed."""
@@ -77,11 +80,12 @@ class _Revealed(FittedMethod):
         del newcomers
         raise InputError("the oracle has seen the answers; onboard newcomers before reveal")
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint]:
+    def operating_points(self, prompts: PromptSet, eligible: BoolArray) -> Sequence[OperatingPoint]:
         cost = self.predict(prompts).cost_usd
         known = np.where(np.isnan(self._labels.scores), -np.inf, self._labels.scores).T
+        known = np.where(eligible, known, -np.inf)
         score = np.asarray(known, dtype=np.float64)  # (N, M)
-        dearest = np.where(np.isnan(cost), np.inf, cost)
+        dearest = np.where(np.isnan(cost) | ~eligible, np.inf, cost)
         best = score == score.max(axis=1, keepdims=True)
         cheapest_best = np.where(best, dearest, np.inf)
         # All costs unknown: any of the best.

@@ -53,7 +53,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array, FloatArray, IntArray
+from zerorouter.arrays import BoolArray, Float64Array, FloatArray, IntArray
 from zerorouter.errors import InputError
 from zerorouter.evaluation.baselines._paper_space import (
     MAX_LOG_ALPHA,
@@ -61,10 +61,11 @@ from zerorouter.evaluation.baselines._paper_space import (
     difficulty,
     fit_space,
 )
-from zerorouter.evaluation.baselines._pool import clip_p, require_answers
+from zerorouter.evaluation.baselines._pool import clip_p, is_priced, require_answers
 from zerorouter.evaluation.contracts import (
     FittedMethod,
     Forecast,
+    Labels,
     Method,
     Newcomers,
     OperatingPoint,
@@ -143,7 +144,7 @@ class ZeroRouterPaper(Method):
             bins=bins,
             theta=space.theta.astype(np.float64),
             output_tokens=bins.tokens.of(data.labels.output_tokens, bins.of_training),
-            cost_usd=bins.cost.of(data.labels.cost_usd, bins.of_training),
+            cost_usd=bins.recorded_cost(data.models, data.labels),
             prices=_prices(data.models),
             scale=_Scale(),
         )
@@ -191,7 +192,7 @@ class _FittedPaper(FittedMethod):
         bins: Difficulty bins with the pool's lengths and costs.
         theta: (M, D) abilities.
         output_tokens: (M, bins) mean output tokens.
-        cost_usd: (M, bins) mean dollars on record, for models without a price.
+        cost_usd: (M, bins) mean dollars on record, for models without a price; NaN without both.
         prices: (M, 2) dollars per input and output token, NaN where not known.
         scale: What a unit of accuracy, cost and length is worth.
     """
@@ -233,7 +234,7 @@ class _FittedPaper(FittedMethod):
             for scores in labels.scores
         ]
         tokens = self.bins.tokens.of(labels.output_tokens, self.bins.of_training)
-        cost = self.bins.cost.of(labels.cost_usd, self.bins.of_training)
+        cost = self.bins.recorded_cost(newcomers.models, labels)
         rows = np.array(theta).reshape(-1, self.theta.shape[1])
         return replace(
             self,
@@ -255,7 +256,7 @@ class _FittedPaper(FittedMethod):
             rng=rng,
         )
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint]:
+    def operating_points(self, prompts: PromptSet, eligible: BoolArray) -> Sequence[OperatingPoint]:
         """The three presets and a sweep between accuracy and cost.
 
         A term without any figure (no prices, no lengths) is left out together with the points
@@ -267,7 +268,7 @@ class _FittedPaper(FittedMethod):
         wanted = [(name, weights, weights.index(max(weights))) for name, weights in PRESETS.items()]
         wanted += [(f"accuracy_weight={w:.4f}", (w, 1 - w, 0.0), 1) for w in SWEEP]
         return [
-            OperatingPoint(policy=name, choice=_choice(scaled, weights, known))
+            OperatingPoint(policy=name, choice=_choice(scaled, weights, known, eligible))
             for name, weights, needs in wanted
             if known[needs]
         ]
@@ -277,13 +278,14 @@ def _choice(
     scaled: tuple[Float64Array, Float64Array, Float64Array],
     weights: tuple[float, float, float],
     known: Sequence[bool],
+    eligible: BoolArray,
 ) -> IntArray:
     """(N,) argmax of the weighted sum: the integer programme without a coupling constraint."""
     utility = weights[0] * scaled[0]
     for term, weight, usable in zip(scaled[1:], weights[1:], known[1:], strict=True):
         if usable and weight > 0:
             utility = utility - weight * term
-    best: IntArray = np.argmax(np.where(np.isnan(utility), -np.inf, utility), axis=1)
+    best: IntArray = np.argmax(np.where(np.isnan(utility) | ~eligible, -np.inf, utility), axis=1)
     return best
 
 
@@ -430,6 +432,11 @@ class _Bins:
             tokens=_Profile.fit(data.labels.output_tokens, where, n_bins),
             cost=_Profile.fit(data.labels.cost_usd, where, n_bins),
         )
+
+    def recorded_cost(self, models: Sequence[RespondentCard], labels: Labels) -> Float64Array:
+        """(M, bins) mean dollars on record; NaN for models without a price or a dollar."""
+        means = self.cost.of(labels.cost_usd, self.of_training)
+        return np.where(is_priced(models, labels)[:, None], means, np.nan)
 
     def place(self, hardness: Float64Array) -> IntArray:
         """(N,) bin of each prompt."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from zerorouter.arrays import BoolArray
 from zerorouter.evaluation.baselines._hashing import prompt_hashes, salt_of
 from zerorouter.evaluation.baselines._pool import Costs
 from zerorouter.evaluation.contracts import (
@@ -56,14 +57,12 @@ class _Fitted(FittedMethod):
         means = (*self._means, self._costs.of(newcomers))
         return _Fitted(means, (*self._sizes, len(newcomers.models)), self._costs, self._salt)
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint]:
-        n_models = np.uint64(sum(self._sizes))
+    def operating_points(self, prompts: PromptSet, eligible: BoolArray) -> Sequence[OperatingPoint]:
+        pool = np.flatnonzero(eligible)
         return [
             OperatingPoint(
                 policy=f"seed={seed}",
-                choice=(prompt_hashes(prompts, (self._salt + seed) % 2**63) % n_models).astype(
-                    np.int64
-                ),
+                choice=pool[prompt_hashes(prompts, (self._salt + seed) % 2**63) % len(pool)],
             )
             for seed in range(N_SEEDS)
         ]

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from zerorouter.arrays import Float32Array
+from zerorouter.arrays import BoolArray, Float32Array
 from zerorouter.evaluation.baselines._hashing import prompt_hashes, salt_of
 from zerorouter.evaluation.baselines.knn import Knn
 from zerorouter.evaluation.contracts import (
@@ -58,8 +58,10 @@ class _Noisy(FittedMethod):
     def onboard(self, newcomers: Newcomers) -> FittedMethod:
         return _Noisy(self._inner.onboard(newcomers), self._salt)
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint] | None:
-        return self._inner.operating_points(self._noisy(prompts))
+    def operating_points(
+        self, prompts: PromptSet, eligible: BoolArray
+    ) -> Sequence[OperatingPoint] | None:
+        return self._inner.operating_points(self._noisy(prompts), eligible)
 
     def _noisy(self, prompts: PromptSet) -> PromptSet:
         if self._last is None or self._last[0] is not prompts:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
-from zerorouter.arrays import FloatArray
+from zerorouter.arrays import BoolArray, FloatArray
 from zerorouter.evaluation.baselines.knn import Knn
 from zerorouter.evaluation.contracts import (
     FittedMethod,
@@ -57,15 +58,22 @@ class _Shuffled(FittedMethod):
         labels = _shuffled(newcomers.labels, self._seed)
         return _Shuffled(self._inner.onboard(replace(newcomers, labels=labels)), self._seed)
 
-    def operating_points(self, prompts: PromptSet) -> Sequence[OperatingPoint] | None:
-        return self._inner.operating_points(prompts)
+    def operating_points(
+        self, prompts: PromptSet, eligible: BoolArray
+    ) -> Sequence[OperatingPoint] | None:
+        return self._inner.operating_points(prompts, eligible)
 
 
 def _shuffled(labels: Labels, seed: int) -> Labels:
-    """Scores permuted within each model's answered prompts; every model by its own permutation."""
+    """Scores permuted within each model's answered prompts, by a permutation of its own.
+
+    It is drawn for the model's scores, not for its place, so that company does not matter.
+    """
     scores: FloatArray = labels.scores.copy()
-    for u, row in enumerate(scores):
+    for row in scores:
         answered = np.flatnonzero(~np.isnan(row))
-        order = np.random.default_rng([seed, u]).permutation(len(answered))
+        own = hashlib.blake2b(row.tobytes(), key=seed.to_bytes(8, "little"), digest_size=8)
+        generator = np.random.default_rng(int.from_bytes(own.digest(), "little"))
+        order = generator.permutation(len(answered))
         row[answered] = row[answered[order]]
     return replace(labels, scores=scores)

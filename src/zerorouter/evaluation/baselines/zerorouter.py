@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array, IntArray
+from zerorouter.arrays import Float64Array
 from zerorouter.errors import MissingExtraError
 from zerorouter.evaluation.contracts import (
     FittedMethod,
@@ -52,7 +52,6 @@ class ZeroRouter(Method):
             {"n_dims": 3, "guess_floor": True},
             {"n_dims": 2, "guess_floor": True},
             {"n_dims": 4, "guess_floor": True},
-            {"n_dims": 1, "guess_floor": True},
             {"n_dims": 3, "guess_floor": False},
         )
 
@@ -181,22 +180,6 @@ class FittedZeroRouter(FittedMethod):
             offset=np.append(self.offset, offsets),
             slope=np.append(self.slope, np.full(n, float(np.mean(self.slope)))),
             sd=np.append(self.sd, np.full(n, float(np.median(self.sd)))),
-        )
-
-    def select_anchors(self, n: int, rng: np.random.Generator) -> IntArray | None:
-        """I-optimal on predicted parameters, for an average newcomer."""
-        from zerorouter.irt.anchors import select_anchors
-
-        prior = self.fitted.population
-        features = _features(self.training.prompts, self.embedding)
-        predicted = self.fitted.predictor.read(features).items
-        return select_anchors(
-            predicted,
-            n,
-            strategy="i_optimal",
-            prior_mean=prior.weights[-1].astype(np.float64),
-            prior_covariance=prior.covariance.astype(np.float64),
-            rng=rng,
         )
 
     def _difficulty(self, items: ItemParameters) -> Float64Array:

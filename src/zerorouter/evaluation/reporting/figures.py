@@ -7,13 +7,17 @@ are escaped here, because plotly reads markup in text.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from zerorouter.evaluation.metrics.frontier import Frontier
 from zerorouter.evaluation.reporting.measures import interval, measure, number, shown
 from zerorouter.evaluation.reporting.tables import (
     CONTROLS,
@@ -133,32 +137,6 @@ def look_of(line: Line) -> Look:
 # Frontiers
 
 
-def hull(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Corners of the non-decreasing convex hull of (cost, accuracy), cheapest first.
-
-    A mixture of two operating points reaches every point between them, so the hull is what a
-    method can do; it ends at its most accurate point.
-
-    >>> hull([(1.0, 0.5), (2.0, 0.4), (2.0, 0.6), (3.0, 0.8), (9.0, 0.7)])
-    [(1.0, 0.5), (3.0, 0.8)]
-    """
-    corners: list[tuple[float, float]] = []
-    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
-        if corners and accuracy <= corners[-1][1]:
-            continue
-        while len(corners) > 1 and _below(corners[-2], corners[-1], (cost, accuracy)):
-            corners.pop()
-        corners.append((cost, accuracy))
-    return corners
-
-
-def _below(
-    left: tuple[float, float], middle: tuple[float, float], right: tuple[float, float]
-) -> bool:
-    run, rise = right[0] - left[0], right[1] - left[1]
-    return (middle[1] - left[1]) * run <= rise * (middle[0] - left[0])
-
-
 def frontier_figures(index: RowIndex, place: Place) -> list[Figure]:
     """One figure per number of anchors at which both accuracy and cost were measured."""
     accuracy = {_point_key(row): row for row in index.at(place, "mean_accuracy")}
@@ -189,6 +167,7 @@ def _frontier(
     place: Place, n_anchors: int | None, found: Mapping[str, Sequence[tuple[Row, Row]]]
 ) -> Figure:
     traces: list[Trace] = []
+    named: list[Trace] = []  # points with their names, above all lines
     methods: list[tuple[str, Look, bool]] = []
     free = 0
     for method in sorted(found, key=_drawing_order):
@@ -197,7 +176,14 @@ def _frontier(
         if not pairs:
             continue
         look = look_of(Line(method))
-        traces += _single_models(pairs) if method == SINGLE_MODELS else _method(method, pairs, look)
+        if method == SINGLE_MODELS:
+            look = replace(look, symbol="circle-open")
+            named += _single_models(pairs)
+        elif len(pairs) == 1:
+            look = replace(look, symbol="diamond")
+            named += _single_point(method, pairs[0], look)
+        else:
+            traces += _curve_of_points(method, pairs, look)
         methods.append((method, look, method not in _QUIET))
     labels = "all labels" if n_anchors is None else f"{n_anchors} labels per newcomer"
     caption = (
@@ -210,22 +196,41 @@ def _frontier(
     if notes:
         caption += f" Costs and accuracies are labelled: {'; '.join(sorted(map(shown, notes)))}."
     if free:
-        caption += f" {free} points at no cost cannot be drawn on this axis."
+        caption += f" {free} point{'s' * (free > 1)} at no cost cannot be drawn on this axis."
     return Figure(
         title=f"Cost and accuracy: {place.title}, {labels}",
         caption=caption,
-        data=tuple(traces),
+        data=(*traces, *named),
         layout={
             "xaxis": {
                 "type": "log",
-                "title": {"text": "mean cost per prompt, USD (log)"},
-                "tickprefix": "$",
-                "dtick": "D2",
+                "title": {"text": "mean cost per prompt (logarithmic)"},
+                **_dollar_ticks(traces + named),
             },
             "yaxis": {"title": {"text": "mean accuracy"}, "tickformat": ".0%"},
         },
         methods=tuple(_legend_order(methods)),
     )
+
+
+def _dollar_ticks(traces: Iterable[Trace]) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 times the powers of ten, over the costs and a little beyond."""
+    costs = [cost for trace in traces for cost in trace["x"]]
+    if not costs:
+        return {}
+    low, high = math.log10(min(costs)), math.log10(max(costs))
+    pad = 0.06 * max(high - low, 1.0)
+    steps = (1, 2, 5) if high - low < 2.5 else (1, 3)
+    ticks = [
+        (step * 10.0**power, f"${step * 10.0**power:,.{max(0, -power)}f}")
+        for power in range(math.floor(low - pad), math.ceil(high + pad) + 1)
+        for step in steps
+    ]
+    return {
+        "range": [low - pad, high + pad],
+        "tickvals": [value for value, _ in ticks],
+        "ticktext": [text for _, text in ticks],
+    }
 
 
 def _drawing_order(method: str) -> tuple[object, ...]:
@@ -237,14 +242,50 @@ def _legend_order(methods: list[tuple[str, Look, bool]]) -> list[tuple[str, Look
     return sorted(methods, key=lambda entry: (not is_ours(entry[0]), not entry[2], entry[0]))
 
 
-def _method(method: str, pairs: Sequence[tuple[Row, Row]], look: Look) -> list[Trace]:
-    points = [(cost.value or 0.0, acc.value or 0.0) for cost, acc in pairs]
-    visible: bool | str = "legendonly" if method in _QUIET else True
-    shared = {"legendgroup": method, "name": escape(shown(method)), "visible": visible}
-    ours = is_ours(method)
-    marks: Trace = {
-        **shared,
+def _shared(method: str) -> Trace:
+    return {
         "type": "scatter",
+        "legendgroup": method,
+        "name": escape(shown(method)),
+        "visible": "legendonly" if method in _QUIET else True,
+    }
+
+
+def _single_point(method: str, pair: tuple[Row, Row], look: Look) -> list[Trace]:
+    cost, accuracy = pair
+    return [
+        {
+            **_shared(method),
+            "mode": "markers+text",
+            "x": [cost.value],
+            "y": [accuracy.value],
+            "text": [escape(shown(method))],
+            "textposition": "top center",
+            "textfont": {"color": look.color},
+            "hovertext": [_point_text(cost, accuracy)],
+            "hoverinfo": "text",
+            "marker": {"color": look.color, "size": 11, "symbol": look.symbol},
+        }
+    ]
+
+
+def _curve_of_points(method: str, pairs: Sequence[tuple[Row, Row]], look: Look) -> list[Trace]:
+    points = [(cost.value or 0.0, acc.value or 0.0) for cost, acc in pairs]
+    ours = is_ours(method)
+    dense = _densely(_hull(points))
+    widest = max(cost for cost, _ in points)
+    if dense[-1][0] < widest:
+        dense.append((widest, dense[-1][1]))
+    line: Trace = {
+        **_shared(method),
+        "mode": "lines",
+        "x": [cost for cost, _ in dense],
+        "y": [accuracy for _, accuracy in dense],
+        "hoverinfo": "skip",
+        "line": {"color": look.color, "dash": look.dash, "width": 3.5 if ours else 1.75},
+    }
+    marks: Trace = {
+        **_shared(method),
         "mode": "markers",
         "x": [cost for cost, _ in points],
         "y": [accuracy for _, accuracy in points],
@@ -252,28 +293,14 @@ def _method(method: str, pairs: Sequence[tuple[Row, Row]], look: Look) -> list[T
         "hoverinfo": "text",
         "marker": {"color": look.color, "size": 6 if ours else 5, "opacity": 0.75},
     }
-    if len(points) == 1:
-        marks["mode"] = "markers+text"
-        marks["text"] = [f" {escape(shown(method))} "]
-        marks["textposition"] = "middle right"
-        marks["textfont"] = {"color": look.color}
-        marks["marker"] = {"color": look.color, "size": 11, "symbol": "diamond"}
-        return [marks]
-    corners = hull(points)
-    dense = _densely(corners)
-    widest = max(cost for cost, _ in points)
-    if dense[-1][0] < widest:
-        dense.append((widest, dense[-1][1]))
-    line: Trace = {
-        **shared,
-        "type": "scatter",
-        "mode": "lines",
-        "x": [cost for cost, _ in dense],
-        "y": [accuracy for _, accuracy in dense],
-        "hoverinfo": "skip",
-        "line": {"color": look.color, "dash": look.dash, "width": 3.5 if ours else 1.75},
-    }
     return [line, marks]
+
+
+def _hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    costs, accuracies = zip(*points, strict=True)
+    frontier = Frontier.from_points(np.array(costs), np.array(accuracies))
+    corners = zip(*frontier.vertices, strict=True)
+    return [(float(cost), float(accuracy)) for cost, accuracy in corners]
 
 
 def _densely(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -304,7 +331,7 @@ def _single_models(pairs: Sequence[tuple[Row, Row]]) -> list[Trace]:
             "x": [cost.value for cost, _ in ordered],
             "y": [accuracy.value for _, accuracy in ordered],
             "text": names,
-            "textposition": "bottom right",
+            "textposition": "bottom center",
             "textfont": {"color": "@muted", "size": 10},
             "hovertext": [_point_text(*pair) for pair in ordered],
             "hoverinfo": "text",
@@ -360,7 +387,7 @@ def _onboarding(index: RowIndex, place: Place, metric: str) -> Figure:
             "name": escape(line.label),
             "visible": "legendonly" if quiet else True,
         }
-        band = _band(rows, at, look)
+        band = _band(rows, at, look, ours=is_ours(line.method))
         if band:
             bands.append({**shared, **band})
         curves.append({**shared, **_curve(line, rows, at, look, metric)})
@@ -375,6 +402,8 @@ def _onboarding(index: RowIndex, place: Place, metric: str) -> Figure:
     yaxis: dict[str, Any] = {"title": {"text": escape(title)}}
     if read.unit == "share":
         yaxis["tickformat"] = ".0%"
+    elif read.unit == "usd":
+        yaxis["tickprefix"] = "$"
     return Figure(
         title=f"{read.label} by labels per newcomer: {place.title}",
         caption=caption,
@@ -391,7 +420,9 @@ def _onboarding(index: RowIndex, place: Place, metric: str) -> Figure:
     )
 
 
-def _band(rows: Sequence[Row], at: Mapping[int | None, float], look: Look) -> Trace | None:
+def _band(
+    rows: Sequence[Row], at: Mapping[int | None, float], look: Look, *, ours: bool
+) -> Trace | None:
     sure = [
         (at[row.n_anchors], row.ci_low, row.ci_high)
         for row in rows
@@ -404,7 +435,7 @@ def _band(rows: Sequence[Row], at: Mapping[int | None, float], look: Look) -> Tr
         "x": [x for x, _, _ in sure] + [x for x, _, _ in reversed(sure)],
         "y": [high for _, _, high in sure] + [low for _, low, _ in reversed(sure)],
         "fill": "toself",
-        "fillcolor": f"{look.color}/0.13",
+        "fillcolor": f"{look.color}/{0.18 if ours else 0.08}",
         "line": {"width": 0, "color": look.color},
         "hoverinfo": "skip",
     }

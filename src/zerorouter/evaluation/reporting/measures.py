@@ -71,6 +71,12 @@ MEASURES: Mapping[str, Measure] = {
         higher_is_better=True,
         meaning="cost saved at 95% of that accuracy",
     ),
+    "cost_save": Measure(
+        label="cost saved",
+        unit="share",
+        higher_is_better=True,
+        meaning="cost saved at matched accuracy",
+    ),
     "aiq": Measure(
         label="AIQ",
         higher_is_better=True,
@@ -86,29 +92,33 @@ MEASURES: Mapping[str, Measure] = {
         label="PerfGain",
         unit="share",
         higher_is_better=True,
-        meaning="best accuracy of the method against that of the best single model",
+        meaning="best accuracy of any operating point over that of the best single model, minus 1",
     ),
     "routerarena": Measure(
         label="RouterArena",
         higher_is_better=True,
-        meaning="1.1 A C / (0.1 A + C), A the accuracy and C the normalised cheapness",
+        meaning="1.1 A C / (0.1 A + C): A the accuracy, C the thrift on a logarithmic scale",
     ),
     "regret": Measure(
         label="regret",
+        unit="usd",
         higher_is_better=False,
-        meaning="utility lost per prompt against the router that has all labels",
+        meaning="utility lost per prompt, in dollars, against the router that has all labels",
     ),
     "pgr": Measure(
         label="PGR",
         higher_is_better=True,
-        meaning="share of the gap between the weak and the strong model that is recovered",
+        meaning="share of the gap between the cheapest and the best single model that is closed",
     ),
-    "apgr": Measure(label="APGR", higher_is_better=True, meaning="PGR averaged over thresholds"),
+    "apgr": Measure(
+        label="APGR", higher_is_better=True, meaning="PGR averaged over costs between those two"
+    ),
     "cpt": Measure(
         label="CPT",
         unit="share",
         higher_is_better=False,
-        meaning="share of calls to the strong model needed for a given PGR",
+        meaning="least share of the extra money, from the weak model's cost to the strong one's, "
+        "that recovers half the gap between them",
     ),
     "mean_accuracy": Measure(label="accuracy", unit="share", higher_is_better=True),
     "mean_cost_usd": Measure(label="cost / prompt", unit="usd", higher_is_better=False),
@@ -151,8 +161,8 @@ def measure(metric: str) -> Measure:
 
 
 def shown(text: str) -> str:
-    """Text from data with everything that does not print replaced: no escape codes, no breaks."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+    """Text from data on one line, with everything that does not print replaced: no escape codes."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
 def number(value: float, unit: Unit = "plain", *, signed: bool = False, like: float = 0.0) -> str:
@@ -194,7 +204,7 @@ def _magnitude(value: float, unit: Unit, like: float) -> str:
 
 
 def _seconds(value: float) -> str:
-    if value < 1e-3:
+    if value < 0.9995e-3:
         return f"{value * 1e6:.0f} µs"
     if value < 1:
         digits = 2 if value < 0.01 else 1 if value < 0.1 else 0

@@ -35,10 +35,11 @@
     };
   }
 
-  function layout(own, width) {
+  function layout(own, width, height) {
     return {
       ...own,
       width,
+      height,
       autosize: !width,
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -46,6 +47,7 @@
       margin: { l: 60, r: 20, t: 10, b: 50 },
       showlegend: false,
       hovermode: "closest",
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--muted"), activecolor: css("--link") },
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--ink") } },
       xaxis: axis(own.xaxis),
       yaxis: axis(own.yaxis),
@@ -69,11 +71,14 @@
       ...trace, visible: off.has(trace.legendgroup) ? "legendonly" : true,
     }));
     // On paper a figure keeps to the width of its column.
-    const width = paper.matches ? (plot.closest(".grid") ? 330 : 680) : undefined;
-    Plotly.react(plot, data, layout(spec.layout, width), config);
+    const small = plot.closest(".grid");
+    const [width, height] = paper.matches ? (small ? [330, 260] : [680, 400]) : [];
+    Plotly.react(plot, data, layout(spec.layout, width, height), config);
     drawn.add(plot);
   }
 
+  // What is in view is drawn first, the rest one by one so that the page stays responsive; folded
+  // figures have no size, so they wait until they are opened.
   const plots = [...document.querySelectorAll(".plot")];
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
@@ -81,6 +86,20 @@
     }
   }, { rootMargin: "400px" });
   plots.forEach((plot) => seen.observe(plot));
+
+  function drawNext() {
+    const next = plots.find((plot) => !drawn.has(plot) && plot.offsetParent);
+    if (!next) return;
+    draw(next);
+    if (drawn.has(next)) setTimeout(drawNext, 20);
+  }
+  setTimeout(drawNext, 100);
+
+  for (const details of document.querySelectorAll("details")) {
+    details.addEventListener("toggle", () => {
+      if (details.open) details.querySelectorAll(".plot").forEach(draw);
+    });
+  }
   dark.addEventListener("change", () => drawn.forEach(draw));
 
   // Paper: everything open and drawn, in light colours.

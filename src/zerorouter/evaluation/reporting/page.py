@@ -22,7 +22,14 @@ from zerorouter.evaluation.reporting.figures import (
     reliability_panels,
 )
 from zerorouter.evaluation.reporting.html import Html, embedded_json, join, tag
-from zerorouter.evaluation.reporting.measures import MEASURES, interval, measure, number, shown
+from zerorouter.evaluation.reporting.measures import (
+    MEASURES,
+    interval,
+    measure,
+    number,
+    short_interval,
+    shown,
+)
 from zerorouter.evaluation.reporting.provenance import facts
 from zerorouter.evaluation.reporting.tables import (
     POOLED,
@@ -35,6 +42,7 @@ from zerorouter.evaluation.reporting.tables import (
     Section,
     Table,
     TableLine,
+    anchor_order,
     anchors_name,
     is_ours,
     report_tables,
@@ -44,6 +52,8 @@ from zerorouter.evaluation.reporting.tables import (
 from zerorouter.evaluation.rows import Row
 
 _MARKS = {"won": "▲", "tied": "=", "lost": "▼", "inconclusive": "?"}
+_LEAD = 240  # characters of a line that is still set large
+_WIDE = 6  # columns beyond which intervals stand below their values
 _SVG = 150  # side of a reliability diagram, in its own units
 _RELIABILITY_COLORS = ("var(--s1)", "var(--s0)", "var(--ink)")
 
@@ -154,7 +164,10 @@ def _verdict(report: ReportTables) -> Html:
     blocks: list[str | None] = []
     if report.remark:
         blocks.append(tag("p", report.remark, class_="lead"))
-    blocks += [tag("p", sentence, class_="lead") for sentence in report.acceptance]
+    blocks += [
+        tag("p", line, class_="lead" if len(line) <= _LEAD else "told")
+        for line in report.acceptance
+    ]
     if report.comparisons:
         blocks.append(tag("div", *map(_tally_bar, report.comparisons), class_="tallies"))
         blocks.append(_key())
@@ -228,7 +241,7 @@ def _verdict_cell(cell: Cell, _scale: tuple[float, float] | None) -> Html:
     if cell.value is None:
         return tag("td", f"–{superscript(cell.footnote)}", class_="none", title=title)
     verdict = cell.verdict or "none"
-    bounds = interval(*cell.bounds, cell.measure.unit) if cell.bounds else "no interval"
+    bounds = short_interval(*cell.bounds, cell.measure.unit) if cell.bounds else "no interval"
     return tag(
         "td",
         tag("span", f"{_MARKS.get(cell.verdict, '·')} {cell.verdict or 'no verdict'} "),
@@ -243,13 +256,20 @@ def _verdict_cell(cell: Cell, _scale: tuple[float, float] | None) -> Html:
 # Tables
 
 
-def _table_card(table: Table, *, collapsed: bool = False) -> Html:
-    content = join(
-        tag("div", _table_element(table, _number_cell, "numbers"), class_="scroll"), _notes(table)
-    )
-    if collapsed:
-        return tag("details", tag("summary", table.title), content, class_="card")
-    return tag("div", tag("h3", table.title), content, class_="card")
+def _table_card(table: Table) -> Html:
+    return tag("div", _titled_table(table), class_="card")
+
+
+def _titled_table(table: Table) -> Html:
+    element = _table_element(table, _number_cell, "numbers")
+    return join(tag("h3", table.title), tag("div", element, class_="scroll"), _notes(table))
+
+
+def _folded(title: str, tables: Sequence[Table]) -> Html | None:
+    if not tables:
+        return None
+    inside = (tag("div", _titled_table(table), class_="inside") for table in tables)
+    return tag("details", tag("summary", title), *inside, class_="card")
 
 
 def _table_element(table: Table, draw: Any, class_: str) -> Html:
@@ -270,7 +290,7 @@ def _table_element(table: Table, draw: Any, class_: str) -> Html:
         tag("caption", table.title, class_="hidden"),
         tag("thead", head),
         tag("tbody", *lines),
-        class_=f"{class_} words" if table.words else class_,
+        class_=" ".join((class_, *["words"] * table.words, *["wide"] * (len(heads) > _WIDE))),
     )
 
 
@@ -347,22 +367,20 @@ def _section(index: RowIndex, section: Section, key: str) -> Html:
     curves = onboarding_figures(index, place)
     panels = reliability_panels(index, place)
     benchmarking = section.benchmarking
+    grid = [_figure(figure, f"{key}-o{i}") for i, figure in enumerate(curves)]
+    heading = tag("h3", "Onboarding: quality by labels per newcomer", class_="band")
     return join(
-        _legend(frontiers + curves),
-        _frontiers(frontiers, key),
-        *map(_table_card, section.headline),
-        tag("h3", "Onboarding: quality by labels per newcomer", class_="band") if curves else None,
         tag(
             "div",
-            *(_figure(figure, f"{key}-o{i}") for i, figure in enumerate(curves)),
-            class_="grid",
-        )
-        if curves
-        else None,
-        *(_table_card(table, collapsed=True) for table in section.onboarding),
+            _legend(frontiers + curves),
+            _frontiers(frontiers, key),
+            *((heading, tag("div", *grid, class_="grid")) if grid else ()),
+        ),
+        _folded("The numbers behind these curves", section.onboarding),
         _benchmarking(benchmarking) if benchmarking else None,
+        *map(_table_card, section.headline),
         _reliability(place, panels) if panels else None,
-        *(_table_card(table, collapsed=True) for table in section.presets),
+        _folded("Presets and other named operating points", section.presets),
     )
 
 
@@ -440,12 +458,16 @@ def _legend(figures: Sequence[Figure]) -> Html | None:
     )
 
 
+_SIGNS = {"diamond": "◆", "circle-open": "○"}
 _DASHES = {"dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3"}
 
 
 def _legend_entry(name: str, look: Look, visible: bool) -> Html:
     color = look.color.removeprefix("@")
     stroke = f"var(--s{color})" if color.isdigit() else f"var(--{color})"
+    if look.symbol in _SIGNS:
+        sign = tag("span", _SIGNS[look.symbol], style=f"color:{stroke}", aria_hidden="true")
+        return _legend_button(name, sign, visible)
     swatch = tag(
         "svg",
         tag(
@@ -462,6 +484,10 @@ def _legend_entry(name: str, look: Look, visible: bool) -> Html:
         height=10,
         aria_hidden="true",
     )
+    return _legend_button(name, swatch, visible)
+
+
+def _legend_button(name: str, swatch: Html, visible: bool) -> Html:
     return tag(
         "button",
         swatch,
@@ -477,7 +503,8 @@ def _legend_entry(name: str, look: Look, visible: bool) -> Html:
 
 def _reliability(place: Place, panels: Sequence[ReliabilityPanel]) -> Html:
     counts = list(dict.fromkeys(n for panel in panels for n in panel.curves))
-    colors = dict(zip(counts, _RELIABILITY_COLORS, strict=False))
+    counts.sort(key=anchor_order)
+    colors = dict(zip(counts, _RELIABILITY_COLORS[-len(counts) :], strict=True))
     key = (
         tag(
             "span",

@@ -21,8 +21,8 @@ from zerorouter.evaluation.reporting.measures import (
     shown,
 )
 from zerorouter.evaluation.rows import Row
+from zerorouter.evaluation.statistics import VERDICTS
 
-VERDICTS = ("won", "tied", "lost", "inconclusive")
 SPLITS: Mapping[str, str] = {
     "random": "random prompts",
     "time": "release date",
@@ -32,7 +32,7 @@ SPLITS: Mapping[str, str] = {
 }
 """Splits in the order of sections, with their names for people."""
 
-POOLED = frozenset({"pooled", "all", "*"})
+POOLED = frozenset({"", "pooled", "all"})
 """Data set names that mean "over all data sets"; they are shown last."""
 
 CEILINGS = frozenset({"oracle"})
@@ -64,6 +64,9 @@ _EXCLUSION = re.compile(r"(dropped_|excluded_|kept_)")
 NO_MEASURE = Measure(label="")
 
 
+_MAX_REASONS = 6  # under a matrix; the page has each in its cell
+
+
 class Place(NamedTuple):
     """Where rows belong: a section of the report."""
 
@@ -73,7 +76,8 @@ class Place(NamedTuple):
     @property
     def title(self) -> str:
         """The section's heading."""
-        return ", ".join(filter(None, (shown(self.dataset), split_name(self.split))))
+        dataset = "all data sets" if self.dataset in POOLED else shown(self.dataset)
+        return f"{dataset}, {split_name(self.split)}" if self.split else dataset
 
 
 class Line(NamedTuple):
@@ -117,8 +121,10 @@ class Cell:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The interval, if there is one."""
+        """The interval, if there is one; a count that is known exactly needs none."""
         if self.row is None or self.row.ci_low is None or self.row.ci_high is None:
+            return None
+        if self.row.ci_low == self.row.ci_high == self.row.value:
             return None
         return self.row.ci_low, self.row.ci_high
 
@@ -457,10 +463,10 @@ def _onboarding(index: RowIndex, place: Place) -> tuple[Table, ...]:
 def onboarding_lines(
     index: RowIndex, place: Place, metric: str
 ) -> dict[Line, dict[int | None, Row]]:
-    """Lines of the onboarding curve of a metric; empty where it was not varied."""
+    """Lines of the onboarding curve of a metric; empty below three counts, which have panels."""
     by_line = lines_of(index.at(place, metric))
     counts = {n for by_count in by_line.values() for n in by_count}
-    if len(counts) < 2:
+    if len(counts) < 3:
         return {}
     return {
         line: by_count for line, by_count in by_line.items() if any(n is not None for n in by_count)
@@ -468,7 +474,7 @@ def onboarding_lines(
 
 
 def onboarding_metrics(index: RowIndex, place: Place) -> list[str]:
-    """Metrics that were measured at several numbers of anchors."""
+    """Metrics that were measured at three numbers of anchors or more."""
     metrics = _scalars(index, place)
     ordered = [m for m in ONBOARDING if m in metrics] + [m for m in metrics if m not in ONBOARDING]
     return [metric for metric in ordered if onboarding_lines(index, place, metric)]
@@ -608,7 +614,7 @@ def _labels(
                 carried[row.note].append(column)
                 bearers[row.note].add(line.label)
     sentences = []
-    for note, found_in in carried.items():
+    for note, found_in in sorted(carried.items()):
         heads = list(dict.fromkeys(read[c].label for c in columns if c in found_in))
         valued = {
             line.label
@@ -675,6 +681,9 @@ def _comparison(method: str, metric: str, rows: Sequence[Row]) -> Comparisons:
     tally = Counter(cell.verdict for line in counted for cell in line.cells if cell.verdict)
     if len(counted) < len(lines):
         notes.say("† a variant, control or ceiling, not counted among the verdicts")
+    reasons = sorted({shown(row.note) for row in rows if _says_more(row)})
+    for reason in reasons[:_MAX_REASONS]:
+        notes.say(reason)
     matrix = Table(
         title=f"{shown(method)} against each method, by {read.label}",
         corner="against",
@@ -691,14 +700,19 @@ def _comparison(method: str, metric: str, rows: Sequence[Row]) -> Comparisons:
     )
 
 
+def _says_more(row: Row) -> bool:
+    """Whether a comparison's note gives a reason beside its verdict."""
+    return row.value is not None and bool(row.note) and row.note.strip().lower() not in VERDICTS
+
+
 def _context(row: Row) -> tuple[object, ...]:
     parts = re.split("[,;]", row.policy)
     extra = [part for part in parts if part and not part.startswith("against=")]
-    head = [shown(row.dataset), split_name(row.split)]
+    place = Place(row.dataset, row.split)
+    head = place.title.split(", ", 1)
     head.append("all labels" if row.n_anchors is None else f"{row.n_anchors} labels")
     head += [shown(part.partition("=")[2] or part) for part in extra]
-    place = place_order(Place(row.dataset, row.split))
-    return (*place, anchor_order(row.n_anchors), ",".join(extra), "\n".join(filter(None, head)))
+    return (*place_order(place), anchor_order(row.n_anchors), ",".join(extra), "\n".join(head))
 
 
 def _verdict_cell(row: Row | None, read: Measure, notes: _Notes) -> Cell:
@@ -734,11 +748,18 @@ def _tally(comparisons: Sequence[Comparisons]) -> Table | None:
 
 
 def _acceptance(index: RowIndex) -> tuple[str, ...]:
-    rows = [row for row in index.aggregated if row.metric == "acceptance" and row.note]
+    rows = [row for row in index.aggregated if row.metric == "acceptance" and row.note.strip()]
     rows.sort(key=lambda row: (row.dataset not in POOLED, *place_order(_place(row))))
-    if len(rows) < 2:
-        return tuple(shown(row.note) for row in rows)
-    return tuple(f"{_place(row).title}: {shown(row.note)}" for row in rows)
+    named = len({_place(row) for row in rows}) > 1
+    told = []
+    for row in rows:
+        first, *rest = _lines_of_text(row.note)
+        told += [f"{_place(row).title}: {first}" if named else first, *rest]
+    return tuple(told)
+
+
+def _lines_of_text(text: str) -> list[str]:
+    return [shown(line) for line in text.splitlines() if line.strip()]
 
 
 def _place(row: Row) -> Place:
@@ -746,7 +767,11 @@ def _place(row: Row) -> Place:
 
 
 def _sentences(index: RowIndex, place: Place) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(shown(row.note) for row in index.at(place, "verdict") if row.note))
+    return tuple(
+        dict.fromkeys(
+            line for row in index.at(place, "verdict") for line in _lines_of_text(row.note)
+        )
+    )
 
 
 def _benchmarking(index: RowIndex, place: Place) -> Table | None:
@@ -781,7 +806,7 @@ def _benchmarking(index: RowIndex, place: Place) -> Table | None:
 def _labels_known(method: str, n_anchors: int | None) -> str:
     if method == "zerorouter_scores" and n_anchors is not None:
         return f"{n_anchors} + published scores"
-    return "0 (card)" if n_anchors == 0 else anchors_name(n_anchors)
+    return "0 (card)" if n_anchors == 0 and is_ours(method) else anchors_name(n_anchors)
 
 
 def _matching(

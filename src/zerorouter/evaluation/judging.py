@@ -1,0 +1,823 @@
+"""From outcomes to rows: every metric with its interval, and every comparison with its verdict.
+
+All repetitions of a split share one set of bootstrap weights over the data set's prompts, so that
+a prompt tested in two repetitions counts alike in both and methods are compared pair by pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from zerorouter.arrays import Float64Array, FloatArray, IntArray
+from zerorouter.errors import CalibrationError, ZeroRouterError
+from zerorouter.evaluation.baselines import METHODS
+from zerorouter.evaluation.benchmark import Benchmark
+from zerorouter.evaluation.metrics import (
+    PER_MODEL,
+    Frontier,
+    aiq,
+    apgr,
+    auc,
+    bad_newcomer_harm,
+    best_single,
+    cheapest_single,
+    cost_save,
+    cpt,
+    matched_accuracy_saving,
+    matched_cost_difference,
+    per_model,
+    perf_gain,
+    pgr,
+    realised,
+    regret_usd,
+    reliability,
+    routerarena,
+    utility_usd,
+)
+from zerorouter.evaluation.rows import Row
+from zerorouter.evaluation.running import Outcome
+from zerorouter.evaluation.splits import Split
+from zerorouter.evaluation.statistics import (
+    Cell as ComparedCell,
+)
+from zerorouter.evaluation.statistics import (
+    Comparison,
+    bootstrap_interval,
+    resample,
+)
+
+OURS = "zerorouter"
+NOT_BASELINES = frozenset(
+    {"oracle", "shuffled_labels", "random_features", "zerorouter_onnx", "zerorouter_full", OURS}
+)
+VALUES_USD = np.logspace(-5, 2, 43)  # of a correct answer: the sweep that methods share
+PRESET_VALUES_USD = {"cost": 0.005, "balanced": 0.1, "quality": 10.0}
+HEAVY_REPLICATES = 200  # for metrics that sort: AUC and ECE
+SINGLE_MODELS = "single_models"
+BIN_COUNT = 10  # of reliability diagrams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition:
+    """One split with the outcomes of all methods on it."""
+
+    split: Split
+    outcomes: Mapping[str, Outcome]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """A metric's value over the repetitions, its replicates, and the values of each."""
+
+    value: float
+    replicates: Float64Array
+    by_seed: Mapping[int, float]
+    n: int
+    n_clusters: int
+
+    def against(self, other: Measured, *, sign: float = 1.0) -> Comparison:
+        """Ours minus theirs; ``sign`` -1 where less is better."""
+        return Comparison.from_replicates(
+            sign * (self.value - other.value),
+            sign * (self.replicates - other.replicates),
+            n=self.n,
+            n_clusters=self.n_clusters,
+        )
+
+
+class Judge:
+    """Metrics of one data set under one kind of split.
+
+    Args:
+        benchmark: The data set.
+        repetitions: Its splits and outcomes.
+        replicates: Bootstrap replicates.
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, repetitions: Sequence[Repetition], replicates: int
+    ) -> None:
+        self.benchmark = benchmark
+        self.repetitions = tuple(repetitions)
+        self.kind = repetitions[0].split.kind
+        rng = np.random.default_rng(41)
+        newcomers = self.repetitions[0].split.newcomers
+        self.common_newcomers = self.kind != "family" and len(newcomers) > 0
+        self.resamples = resample(
+            rng, len(benchmark.prompts), groups=benchmark.groups, replicates=replicates
+        )
+        # Models are resampled where all repetitions hold out the same ones.
+        self.model_counts: Float64Array | None = None
+        self.model_unit = ""
+        if self.common_newcomers:
+            families = [benchmark.models[int(i)].family or str(i) for i in newcomers]
+            drawn = resample(rng, 1, families=families, replicates=replicates)
+            self.model_counts, self.model_unit = drawn.models, drawn.model_unit or ""
+        self.compared: list[ComparedCell] = []
+
+    # -- rows ------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[Row]:
+        """Every row of this data set and split."""
+        yield from self._exclusions()
+        if self.common_newcomers or self.kind == "family":
+            yield from self._onboarding_rows()
+        else:
+            yield from self._probability_rows()
+        if self.kind in ("random", "task"):
+            yield from self._routing_rows()
+
+    def _row(self, method: str, metric: str, value: float | None, **more: object) -> Row:
+        return Row(
+            dataset=self.benchmark.name,
+            split=self.kind,
+            method=method,
+            metric=metric,
+            value=value,
+            **more,  # type: ignore[arg-type]  # the fields of Row
+        )
+
+    def _exclusions(self) -> Iterator[Row]:
+        for repetition in self.repetitions:
+            split = repetition.split
+            for metric in ("dropped_prompts", "dropped_models"):
+                yield self._row(
+                    "", metric, float(getattr(split, metric)), seed=split.seed, n=len(split.test)
+                )
+        for method, outcome in self.repetitions[0].outcomes.items():
+            if outcome.reason:
+                yield self._row(method, "status", None, note=outcome.reason)
+
+    def _measured_rows(
+        self, method: str, metric: str, measured: Measured, **more: object
+    ) -> Iterator[Row]:
+        for seed, value in measured.by_seed.items():
+            yield self._row(method, metric, value, seed=seed, n=measured.n, **more)
+        interval = bootstrap_interval(
+            measured.value, measured.replicates, n=measured.n, n_clusters=measured.n_clusters
+        )
+        yield self._row(
+            method,
+            metric,
+            interval.value,
+            ci_low=interval.ci_low,
+            ci_high=interval.ci_high,
+            n=measured.n,
+            **more,
+        )
+
+    # -- probabilities ---------------------------------------------------------------------
+
+    def _probability_rows(self) -> Iterator[Row]:
+        """Log-loss and the rest over all models, all labels known."""
+        ours: dict[str, Measured] = {}
+        theirs: dict[tuple[str, str], Measured] = {}
+        for method in self._methods(lambda o: o.p_known is not None):
+            for metric in PER_MODEL:
+                measured = self._probability(
+                    metric, [self._known(r, method) for r in self.repetitions]
+                )
+                yield from self._measured_rows(method, metric, measured)
+                if method == OURS:
+                    ours[metric] = measured
+                else:
+                    theirs[method, metric] = measured
+            yield from self._reliability_rows(method)
+        yield from self._probability_comparisons(ours, theirs, None)
+
+    def _onboarding_rows(self) -> Iterator[Row]:
+        """The same for newcomers, at every number of labels."""
+        by_cell = self._cells()
+        for n_anchors, keys in by_cell.items():
+            ours: dict[str, Measured] = {}
+            theirs: dict[tuple[str, str], Measured] = {}
+            for method in self._methods(lambda o: bool(o.p_new)):
+                for metric in PER_MODEL:
+                    parts = [self._new(r, method, keys) for r in self.repetitions]
+                    measured = self._probability(metric, parts)
+                    yield from self._measured_rows(method, metric, measured, n_anchors=n_anchors)
+                    if method == OURS:
+                        ours[metric] = measured
+                    else:
+                        theirs[method, metric] = measured
+            yield from self._probability_comparisons(ours, theirs, n_anchors)
+        yield from self._regret_rows(by_cell)
+
+    def _cells(self) -> dict[int | None, list[str]]:
+        """Cell keys by number of labels, in rising order, all labels last."""
+        outcome = next(o for o in self.repetitions[0].outcomes.values() if o.p_new)
+        found: dict[int | None, list[str]] = {}
+        for key in outcome.p_new:
+            count = key.split(".")[0]
+            found.setdefault(None if count == "all" else int(count), []).append(key)
+        return dict(sorted(found.items(), key=lambda x: (x[0] is None, x[0] or 0)))
+
+    def _known(self, repetition: Repetition, method: str) -> _Part:
+        split, outcome = repetition.split, repetition.outcomes[method]
+        assert outcome.p_known is not None
+        return _Part(
+            seed=split.seed,
+            test=split.test,
+            p=outcome.p_known.T[None],
+            y=self.benchmark.labels.scores[split.calibration][:, split.test],
+        )
+
+    def _new(self, repetition: Repetition, method: str, keys: Sequence[str]) -> _Part:
+        split, outcome = repetition.split, repetition.outcomes[method]
+        return _Part(
+            seed=split.seed,
+            test=split.test,
+            p=np.stack([outcome.p_new[key].T for key in keys if key in outcome.p_new]),
+            y=self.benchmark.labels.scores[split.newcomers][:, split.test],
+        )
+
+    def _probability(self, metric: str, parts: Sequence[_Part]) -> Measured:
+        """A per-model metric averaged over models, draws and repetitions."""
+        heavy = metric in ("auc", "ece")
+        b = min(HEAVY_REPLICATES, len(self.resamples)) if heavy else len(self.resamples)
+        values, replicates = {}, []
+        for part in parts:
+            weights = np.vstack(
+                [np.ones((1, len(part.test))), self.resamples.prompts[:b, part.test]]
+            )
+            found = np.stack(
+                [
+                    per_model(PER_MODEL[metric], p.astype(np.float64), part.y, weights)
+                    for p in part.p
+                ],
+                axis=1,
+            )  # (1 + B, D, M)
+            averaged = self._average(found)
+            values[part.seed] = float(averaged[0])
+            replicates.append(averaged[1:])
+        return self._pooled(values, replicates, parts)
+
+    def _average(self, found: Float64Array) -> Float64Array:
+        """(1 + B,) averages of (1 + B, D, M); the first is the sample itself."""
+        weights = np.ones((len(found), found.shape[2]))
+        if self.model_counts is not None and found.shape[2] == self.model_counts.shape[1]:
+            weights[1:] = self.model_counts[: len(found) - 1]
+        counts = weights[:, None, :] * ~np.isnan(found)
+        if found.shape[1] > 1:
+            rng = np.random.default_rng(43)
+            d = found.shape[1]
+            draws = rng.multinomial(d, np.full(d, 1 / d), size=len(found) - 1)
+            counts[1:] *= draws[:, :, None]
+        total = counts.sum(axis=(1, 2))
+        top = (np.nan_to_num(found) * counts).sum(axis=(1, 2))
+        out = np.full(len(found), np.nan)
+        np.divide(top, total, out=out, where=total > 0)
+        return out
+
+    def _pooled(
+        self,
+        values: Mapping[int, float],
+        replicates: Sequence[Float64Array],
+        parts: Sequence[_Part] | Sequence[Repetition],
+    ) -> Measured:
+        tests = [p.test if isinstance(p, _Part) else p.split.test for p in parts]
+        tested = np.unique(np.concatenate(tests))
+        return Measured(
+            value=float(np.mean(list(values.values()))),
+            replicates=np.mean(replicates, axis=0),
+            by_seed=dict(values),
+            n=len(tested),
+            n_clusters=len(np.unique(self.benchmark.groups[tested])),
+        )
+
+    def _probability_comparisons(
+        self,
+        ours: Mapping[str, Measured],
+        theirs: Mapping[tuple[str, str], Measured],
+        n_anchors: int | None,
+    ) -> Iterator[Row]:
+        """Rows ``difference:log_loss`` and ``difference:auc``, positive where ours is better."""
+        for (method, metric), measured in theirs.items():
+            if metric not in ("log_loss", "auc") or metric not in ours or method == "oracle":
+                continue
+            sign = -1.0 if metric == "log_loss" else 1.0
+            comparison = ours[metric].against(measured, sign=sign)
+            yield self._row(
+                OURS,
+                f"difference:{metric}",
+                comparison.difference,
+                policy=f"against={method}",
+                n_anchors=n_anchors,
+                ci_low=comparison.ci_low,
+                ci_high=comparison.ci_high,
+                n=comparison.n,
+                note=_plain_verdict(comparison),
+            )
+
+    def _reliability_rows(self, method: str) -> Iterator[Row]:
+        p, y = [], []
+        for repetition in self.repetitions:
+            part = self._known(repetition, method)
+            p.append(part.p[0].ravel())
+            y.append(part.y.ravel())
+        joined_p, joined_y = np.concatenate(p).astype(np.float64), np.concatenate(y)
+        curve = reliability(joined_p, joined_y, n_bins=BIN_COUNT)
+        for i in range(len(curve.n)):
+            for metric, values in (
+                ("reliability_p", curve.mean_p),
+                ("reliability_y", curve.mean_y),
+                ("reliability_n", curve.n),
+            ):
+                yield self._row(
+                    method, metric, float(values[i]), policy=f"bin={i}", n=int(curve.n[i])
+                )
+        pooled = auc(joined_p, joined_y)
+        yield self._row(method, "auc_pooled", pooled, n=int((~np.isnan(joined_y)).sum()))
+
+    # -- routing with all labels -----------------------------------------------------------
+
+    def _routing_rows(self) -> Iterator[Row]:
+        if self.benchmark.cost_kind == "none":
+            yield self._row(
+                "", "status", None, note="no prices and no costs: cost metrics are left out"
+            )
+            return
+        try:
+            blocks = [
+                _Block.of(self.benchmark, r.split, r.split.calibration) for r in self.repetitions
+            ]
+        except ZeroRouterError as error:
+            yield self._row("", "status", None, note=f"no routing block: {error}")
+            return
+        note = "derived cost" if self.benchmark.cost_kind == "derived" else ""
+        yield from self._single_model_rows(blocks, note)
+        frontiers: dict[str, list[_Swept]] = {}
+        for method in self._methods(lambda o: o.cost_known is not None):
+            frontiers[method] = [
+                self._sweep(r, block, method)
+                for r, block in zip(self.repetitions, blocks, strict=True)
+            ]
+            yield from self._frontier_rows(method, frontiers[method], blocks, note)
+        yield from self._routing_comparisons(frontiers, blocks, note)
+
+    def _sweep(self, repetition: Repetition, block: _Block, method: str) -> _Swept:
+        """What the method's operating points realise on the block."""
+        outcome = repetition.outcomes[method]
+        if outcome.choices is not None:
+            column = np.full(len(repetition.split.calibration), -1)
+            column[block.columns] = np.arange(len(block.columns))
+            choice = column[outcome.choices[:, block.rows]]  # it chose within the block
+            policies = outcome.policies
+        else:
+            assert outcome.p_known is not None
+            assert outcome.cost_known is not None
+            at = np.ix_(block.rows, block.columns)
+            choice = sweep_choices(outcome.p_known[at], outcome.cost_known[at])
+            policies = tuple(f"value={value:.3g}" for value in VALUES_USD)
+        return _Swept(
+            policies=policies,
+            accuracy=realised(block.scores, choice),
+            cost=realised(block.cost, choice),
+            weights=self.resamples.prompts[:, repetition.split.test[block.rows]],
+        )
+
+    def _single_model_rows(self, blocks: Sequence[_Block], note: str) -> Iterator[Row]:
+        block = blocks[0]
+        for column, model in enumerate(block.columns):
+            name = self.benchmark.models[int(self.repetitions[0].split.calibration[model])].id
+            for metric, values in (("mean_accuracy", block.scores), ("mean_cost_usd", block.cost)):
+                per_prompt = values[column]
+                se = 1.96 * float(per_prompt.std() / np.sqrt(len(per_prompt)))
+                mean = float(per_prompt.mean())
+                yield self._row(
+                    SINGLE_MODELS,
+                    metric,
+                    mean,
+                    policy=f"single:{name}",
+                    ci_low=mean - se,
+                    ci_high=mean + se,
+                    n=len(per_prompt),
+                    note=note,
+                )
+
+    def _frontier_rows(
+        self, method: str, swept: Sequence[_Swept], blocks: Sequence[_Block], note: str
+    ) -> Iterator[Row]:
+        for p, policy in enumerate(swept[0].policies):
+            for metric in ("mean_accuracy", "mean_cost_usd"):
+                parts = [s.accuracy[p] if metric == "mean_accuracy" else s.cost[p] for s in swept]
+                measured = self._routing([partial(_weighted, v) for v in parts], swept)
+                interval = bootstrap_interval(
+                    measured.value,
+                    measured.replicates,
+                    n=measured.n,
+                    n_clusters=measured.n_clusters,
+                )
+                yield self._row(
+                    method,
+                    metric,
+                    interval.value,
+                    policy=policy,
+                    ci_low=interval.ci_low,
+                    ci_high=interval.ci_high,
+                    n=measured.n,
+                    note=note,
+                )
+        for metric, of in _FRONTIER_METRICS.items():
+            statistics = [
+                partial(_frontier_metric, of, s, b) for s, b in zip(swept, blocks, strict=True)
+            ]
+            measured = self._routing(statistics, swept)
+            yield from self._measured_rows(method, metric, measured, note=note)
+
+    def _routing(
+        self,
+        statistics: Sequence[Callable[[FloatArray], Float64Array]],
+        swept: Sequence[_Swept],
+    ) -> Measured:
+        """Average a statistic of weights over the repetitions."""
+        values, replicates = {}, []
+        for repetition, statistic, part in zip(self.repetitions, statistics, swept, strict=True):
+            ones = np.ones((1, part.weights.shape[1]))
+            values[repetition.split.seed] = float(statistic(ones)[0])
+            replicates.append(statistic(part.weights))
+        return self._pooled(values, replicates, self.repetitions)
+
+    def _routing_comparisons(
+        self, frontiers: Mapping[str, Sequence[_Swept]], blocks: Sequence[_Block], note: str
+    ) -> Iterator[Row]:
+        """Cells of the acceptance rule: saving at 99% and 95%, accuracy at matched cost."""
+        if OURS not in frontiers:
+            return
+        ours = frontiers[OURS]
+        for method, theirs in frontiers.items():
+            if method in NOT_BASELINES:
+                continue
+            for policy, metric, of in _COMPARISONS:
+                statistics = [
+                    partial(_frontier_comparison, of, a, t, b)
+                    for a, t, b in zip(ours, theirs, blocks, strict=True)
+                ]
+                measured = self._routing(statistics, ours)
+                comparison = Comparison.from_replicates(
+                    measured.value,
+                    measured.replicates,
+                    n=measured.n,
+                    n_clusters=measured.n_clusters,
+                )
+                self.compared.append(
+                    ComparedCell(
+                        dataset=f"{self.benchmark.name}/{self.kind}",
+                        baseline=method,
+                        policy=policy,
+                        metric=metric,
+                        comparison=comparison,
+                    )
+                )
+                yield self._row(
+                    OURS,
+                    f"difference:{metric}@{policy}",
+                    comparison.difference,
+                    policy=f"against={method}",
+                    ci_low=comparison.ci_low,
+                    ci_high=comparison.ci_high,
+                    n=comparison.n,
+                    note=_plain_verdict(comparison) + (f"; {note}" if note else ""),
+                )
+
+    # -- regret of onboarding --------------------------------------------------------------
+
+    def _regret_rows(self, by_cell: Mapping[int | None, Sequence[str]]) -> Iterator[Row]:
+        """What few labels cost in routing, against the same router with all labels."""
+        if self.benchmark.cost_kind == "none":
+            yield self._row("", "status", None, note="no prices and no costs: regret is left out")
+            return
+        for method in self._methods(lambda o: bool(o.p_new)):
+            for name, value in PRESET_VALUES_USD.items():
+                for n_anchors, keys in by_cell.items():
+                    measured = self._regret(method, keys, value)
+                    if measured is not None:
+                        yield from self._measured_rows(
+                            method, "regret", measured, policy=name, n_anchors=n_anchors
+                        )
+            for n_anchors, keys in by_cell.items():
+                harm = self._harm(method, keys)
+                if harm is not None:
+                    yield from self._measured_rows(
+                        method, "bad_newcomer_harm", harm, policy="balanced", n_anchors=n_anchors
+                    )
+
+    def _pool(self, repetition: Repetition) -> _Block | None:
+        split = repetition.split
+        try:
+            return _Block.of(
+                self.benchmark, split, np.concatenate([split.calibration, split.newcomers])
+            )
+        except ZeroRouterError:
+            return None
+
+    def _regret(self, method: str, keys: Sequence[str], value: float) -> Measured | None:
+        values, replicates = {}, []
+        for repetition in self.repetitions:
+            block = self._pool(repetition)
+            if block is None:
+                return None
+            full = self._utility(repetition, block, method, "all.0", value)
+            lost = np.mean(
+                [
+                    regret_usd(self._utility(repetition, block, method, key, value), full)
+                    for key in keys
+                    if key in repetition.outcomes[method].p_new
+                ],
+                axis=0,
+            )
+            values[repetition.split.seed] = float(lost.mean())
+            weights = self.resamples.prompts[:, repetition.split.test[block.rows]]
+            replicates.append(_weighted(lost, weights))
+        return self._pooled(values, replicates, self.repetitions)
+
+    def _harm(self, method: str, keys: Sequence[str]) -> Measured | None:
+        """Accuracy lost when the worst newcomer joins the calibration pool."""
+        value = PRESET_VALUES_USD["balanced"]
+        values, replicates = {}, []
+        for repetition in self.repetitions:
+            block = self._pool(repetition)
+            n_old = len(repetition.split.calibration)
+            if block is None or not (block.columns >= n_old).any():
+                return None
+            new = np.flatnonzero(block.columns >= n_old)
+            worst = int(new[np.argmin(block.scores[new].mean(axis=1))])
+            old = np.flatnonzero(block.columns < n_old)
+            if len(old) == 0:
+                return None
+            lost = []
+            for key in keys:
+                if key not in repetition.outcomes[method].p_new:
+                    continue
+                p, cost = self._joined(repetition, block, method, key)
+                utility = value * p - cost
+                without = old[np.argmax(utility[:, old], axis=1)]
+                pool = np.append(old, worst)
+                joined = pool[np.argmax(utility[:, pool], axis=1)]
+                lost.append(
+                    bad_newcomer_harm(
+                        realised(block.scores, without), realised(block.scores, joined)
+                    )
+                )
+            per_prompt = np.mean(lost, axis=0)
+            weights = self.resamples.prompts[:, repetition.split.test[block.rows]]
+            values[repetition.split.seed] = float(np.mean(per_prompt))
+            replicates.append(_weighted(per_prompt, weights))
+        return self._pooled(values, replicates, self.repetitions)
+
+    def _utility(
+        self, repetition: Repetition, block: _Block, method: str, key: str, value: float
+    ) -> Float64Array:
+        """(n,) realised utility of routing the block's prompts at a value of an answer."""
+        p, cost = self._joined(repetition, block, method, key)
+        choice = np.argmax(value * p - cost, axis=1)
+        return utility_usd(realised(block.scores, choice), realised(block.cost, choice), value)
+
+    def _joined(
+        self, repetition: Repetition, block: _Block, method: str, key: str
+    ) -> tuple[Float64Array, Float64Array]:
+        """Forecasts (n, m) on the block, newcomers included; unknown costs are never chosen."""
+        outcome = repetition.outcomes[method]
+        assert outcome.p_known is not None
+        assert outcome.cost_known is not None
+        at = np.ix_(block.rows, block.columns)
+        p = np.hstack([outcome.p_known, outcome.p_new[key]])[at]
+        cost = np.hstack([outcome.cost_known, outcome.cost_new[key]])[at]
+        return p.astype(np.float64), np.where(np.isnan(cost), np.inf, cost).astype(np.float64)
+
+    def _methods(self, ready: Callable[[Outcome], bool]) -> list[str]:
+        """Methods that ran in every repetition and have what is asked for, in table order."""
+        return [
+            method
+            for method in METHODS
+            if all(
+                method in r.outcomes and not r.outcomes[method].reason and ready(r.outcomes[method])
+                for r in self.repetitions
+            )
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """Forecasts and answers of one repetition: p (D, M, N), y (M, N), positions of the prompts."""
+
+    seed: int
+    test: IntArray
+    p: FloatArray
+    y: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Swept:
+    """What P operating points realised on n prompts, with the bootstrap weights (B, n)."""
+
+    policies: tuple[str, ...]
+    accuracy: Float64Array
+    cost: Float64Array
+    weights: Float64Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    """A complete block of m models and n test prompts.
+
+    Attributes:
+        columns: (m,) positions among the split's models.
+        rows: (n,) positions among the test prompts.
+        scores: (m, n)
+        cost: (m, n)
+    """
+
+    columns: IntArray
+    rows: IntArray
+    scores: Float64Array
+    cost: Float64Array
+
+    @classmethod
+    def of(cls, benchmark: Benchmark, split: Split, models: IntArray) -> _Block:
+        """The block of these models' answers to the test prompts.
+
+        Raises:
+            CalibrationError: fewer than two models have complete answers and costs.
+        """
+        routed = np.isin(models, benchmark.routing_models())
+        columns = np.flatnonzero(routed)
+        if len(columns) < 2:
+            raise CalibrationError(
+                f"{len(columns)} of {len(models)} models have answers, prices and lengths on one "
+                "set of prompts; 2 are needed"
+            )
+        labels = benchmark.labels.take(models[columns], split.test)
+        complete = labels.observed.all(axis=0) & ~np.isnan(labels.cost_usd).any(axis=0)
+        rows = np.flatnonzero(complete)
+        if len(rows) < 2:
+            raise CalibrationError(f"{len(rows)} prompts were answered by all models of the block")
+        return cls(
+            columns=columns,
+            rows=rows,
+            scores=labels.scores[:, rows].astype(np.float64),
+            cost=labels.cost_usd[:, rows].astype(np.float64),
+        )
+
+    @cached_property
+    def strong(self) -> int:
+        """The best single model."""
+        return int(best_single(self.scores, self.cost) or 0)
+
+    @cached_property
+    def weak(self) -> int:
+        """The cheapest single model."""
+        return int(cheapest_single(self.scores, self.cost) or 0)
+
+    def mean(self, model: int, weights: FloatArray) -> tuple[Float64Array, Float64Array]:
+        """(B,) accuracy and cost of one model."""
+        return _weighted(self.scores[model], weights), _weighted(self.cost[model], weights)
+
+
+_FrontierMetric: TypeAlias = Callable[[Frontier, _Block, FloatArray], Float64Array]
+_FrontierComparison: TypeAlias = Callable[[Frontier, Frontier, _Block, FloatArray], Float64Array]
+
+
+class _Ends(NamedTuple):
+    """The cheapest and the best single model, (B,) each."""
+
+    weak: Float64Array
+    strong: Float64Array
+    weak_cost_usd: Float64Array
+    strong_cost_usd: Float64Array
+
+
+def sweep_choices(p: FloatArray, cost: FloatArray) -> IntArray:
+    """(V, n) the model with the largest ``V p - cost`` for each value of a correct answer."""
+    spend = np.where(np.isnan(cost), np.inf, cost).astype(np.float64)
+    return np.array([np.argmax(value * p - spend, axis=1) for value in VALUES_USD])
+
+
+def _weighted(values: FloatArray, weights: FloatArray) -> Float64Array:
+    """(B,) weighted means of (n,) values."""
+    out: Float64Array = (weights @ values) / np.maximum(weights.sum(axis=1), 1e-12)
+    return out
+
+
+def _frontier_metric(
+    of: _FrontierMetric, swept: _Swept, block: _Block, weights: FloatArray
+) -> Float64Array:
+    return of(Frontier.from_outcomes(swept.accuracy, swept.cost, weights), block, weights)
+
+
+def _frontier_comparison(
+    of: _FrontierComparison, ours: _Swept, theirs: _Swept, block: _Block, weights: FloatArray
+) -> Float64Array:
+    return of(
+        Frontier.from_outcomes(ours.accuracy, ours.cost, weights),
+        Frontier.from_outcomes(theirs.accuracy, theirs.cost, weights),
+        block,
+        weights,
+    )
+
+
+def _aiq(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+    costs = [_weighted(row, weights) for row in block.cost]
+    return aiq(frontier, np.min(costs, axis=0), np.max(costs, axis=0))
+
+
+def _saving(level: float) -> _FrontierMetric:
+    def of(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+        accuracy, cost = block.mean(block.strong, weights)
+        return cost_save(frontier, accuracy, cost, level=level)
+
+    return of
+
+
+def _perf_gain(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+    return perf_gain(frontier, block.mean(block.strong, weights)[0])
+
+
+def _matched(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+    return frontier.accuracy_at(block.mean(block.strong, weights)[1])
+
+
+def _apgr(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+    return apgr(frontier, **_ends(block, weights)._asdict())
+
+
+def _cpt(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+    ends = _ends(block, weights)
+    return cpt(
+        frontier,
+        weak=ends.weak,
+        strong=ends.strong,
+        weak_cost_usd=ends.weak_cost_usd,
+        strong_cost_usd=ends.strong_cost_usd,
+    )
+
+
+def _pgr(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+    """At the cost half-way between the cheapest and the best single model."""
+    ends = _ends(block, weights)
+    middle = (ends.weak_cost_usd + ends.strong_cost_usd) / 2
+    return pgr(frontier.accuracy_at(middle), ends.weak, ends.strong)
+
+
+def _arena(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+    """At 99% of the best single model's accuracy, or at the best reached."""
+    wanted = np.minimum(0.99 * block.mean(block.strong, weights)[0], frontier.best_accuracy)
+    return routerarena(wanted, frontier.cost_at(wanted))
+
+
+def _ends(block: _Block, weights: FloatArray) -> _Ends:
+    weak, weak_cost = block.mean(block.weak, weights)
+    strong, strong_cost = block.mean(block.strong, weights)
+    return _Ends(weak, strong, weak_cost, strong_cost)
+
+
+_FRONTIER_METRICS: Mapping[str, _FrontierMetric] = {
+    "cost_save_100": _saving(1.0),
+    "cost_save_99": _saving(0.99),
+    "cost_save_95": _saving(0.95),
+    "accuracy_at_matched_cost": _matched,
+    "aiq": _aiq,
+    "perf_gain": _perf_gain,
+    "pgr": _pgr,
+    "apgr": _apgr,
+    "cpt": _cpt,
+    "routerarena": _arena,
+}
+
+
+def _compare_saving(level: float) -> _FrontierComparison:
+    def of(ours: Frontier, theirs: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+        accuracy, _ = block.mean(block.strong, weights)
+        return matched_accuracy_saving(ours, theirs, level * accuracy)
+
+    return of
+
+
+def _compare_accuracy(share: float) -> _FrontierComparison:
+    def of(ours: Frontier, theirs: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
+        _, cost = block.mean(block.strong, weights)
+        return matched_cost_difference(ours, theirs, share * cost)
+
+    return of
+
+
+_COMPARISONS: tuple[tuple[str, str, _FrontierComparison], ...] = (
+    ("99% accuracy", "cost_save", _compare_saving(0.99)),
+    ("95% accuracy", "cost_save", _compare_saving(0.95)),
+    ("half the cost", "accuracy_at_matched_cost", _compare_accuracy(0.5)),
+    ("a tenth of the cost", "accuracy_at_matched_cost", _compare_accuracy(0.1)),
+)
+
+
+def _plain_verdict(comparison: Comparison) -> str:
+    """Before any correction; the acceptance rows carry the corrected ones."""
+    if comparison.ci_low is None or comparison.ci_high is None:
+        return "inconclusive"
+    if comparison.ci_low > 0:
+        return "won"
+    return "lost" if comparison.ci_high < 0 else "tied"

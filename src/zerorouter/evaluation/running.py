@@ -1,0 +1,260 @@
+"""Jobs: one method on one split, tuned, fitted, and asked for its forecasts.
+
+An outcome is what came out of a job, before any metric: forecasts for the test prompts. It is
+saved as arrays and JSON, so that a killed run goes on where it stopped and metrics can be
+computed anew without fitting.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zerorouter.arrays import BoolArray, Float32Array, Float64Array, IntArray
+from zerorouter.errors import ZeroRouterError
+from zerorouter.evaluation.baselines import METHODS
+from zerorouter.evaluation.benchmark import Benchmark
+from zerorouter.evaluation.contracts import (
+    FittedMethod,
+    Method,
+    Newcomers,
+    Settings,
+    TrainingSet,
+)
+from zerorouter.evaluation.splits import Split
+from zerorouter.evaluation.tuning import stratified_draw, tune
+
+FEW_LABELS = 50  # settings tuned for 20 labels are used up to here, those for 200 beyond
+TUNED_FEW, TUNED_MANY = 20, 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What newcomers were given: n labels (None: all) from one draw of anchors."""
+
+    n_anchors: int | None
+    draw: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name in an array file."""
+        return f"{'all' if self.n_anchors is None else self.n_anchors}.{self.draw}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """Forecasts of one method on one split's test prompts.
+
+    Attributes:
+        method: Its id.
+        reason: Why there is nothing; empty where it ran.
+        p_known: (N, M) P(correct) of the calibration models, None without probabilities.
+        cost_known: (N, M) their expected dollars.
+        p_new: By cell key, (N, M') P(correct) of the newcomers.
+        cost_new: By cell key, (N, M') their expected dollars.
+        policies: Names of the method's own operating points.
+        choices: (P, N) their choices among the calibration models.
+        facts: Settings chosen, seconds taken.
+    """
+
+    method: str
+    reason: str = ""
+    p_known: Float32Array | None = None
+    cost_known: Float32Array | None = None
+    p_new: Mapping[str, Float32Array] = field(default_factory=dict)
+    cost_new: Mapping[str, Float32Array] = field(default_factory=dict)
+    policies: tuple[str, ...] = ()
+    choices: IntArray | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the outcome; the file appears whole or not at all."""
+        arrays: dict[str, np.ndarray] = {}
+        for name in ("p_known", "cost_known", "choices"):
+            value = getattr(self, name)
+            if value is not None:
+                arrays[name] = value
+        arrays |= {f"p_new.{key}": value for key, value in self.p_new.items()}
+        arrays |= {f"cost_new.{key}": value for key, value in self.cost_new.items()}
+        facts = {
+            "method": self.method,
+            "reason": self.reason,
+            "policies": list(self.policies),
+            "facts": dict(self.facts),
+        }
+        arrays["json"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub names no arrays
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Outcome | None:
+        """Read an outcome back; None where there is none, or it is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            facts = json.loads(arrays.pop("json").tobytes())
+        except (OSError, ValueError, KeyError):
+            return None
+
+        def cells(prefix: str) -> dict[str, Float32Array]:
+            return {
+                name.removeprefix(prefix): value
+                for name, value in arrays.items()
+                if name.startswith(prefix)
+            }
+
+        return cls(
+            method=facts["method"],
+            reason=facts["reason"],
+            p_known=arrays.get("p_known"),
+            cost_known=arrays.get("cost_known"),
+            p_new=cells("p_new."),
+            cost_new=cells("cost_new."),
+            policies=tuple(facts["policies"]),
+            choices=arrays.get("choices"),
+            facts=facts["facts"],
+        )
+
+
+def cells_of(anchors: Sequence[int], n_draws: int, n_train: int) -> list[Cell]:
+    """Every number of labels with its draws; none and all need one draw alone."""
+    out = [Cell(n_anchors=None)]
+    for n in anchors:
+        if n < n_train:
+            out += [Cell(n_anchors=n, draw=draw) for draw in range(n_draws if n else 1)]
+    return out
+
+
+def training_set(benchmark: Benchmark, split: Split) -> TrainingSet:
+    """What methods may learn from."""
+    return TrainingSet(
+        prompts=benchmark.prompts.take(split.train),
+        models=tuple(benchmark.models[int(i)] for i in split.calibration),
+        labels=benchmark.labels.take(split.calibration, split.train),
+        strata=benchmark.tasks[split.train],
+        groups=np.unique(benchmark.groups[split.train], return_inverse=True)[1],
+    )
+
+
+def run_job(
+    benchmark: Benchmark,
+    split: Split,
+    method_id: str,
+    anchors: Sequence[int],
+    n_draws: int,
+) -> Outcome:
+    """Tune, fit and ask one method; a method that cannot run says why."""
+    method = METHODS[method_id]()
+    reason = _obstacle(method, benchmark)
+    if reason:
+        return Outcome(method=method_id, reason=reason)
+    try:
+        return _Job(benchmark, split, method).run(anchors, n_draws)
+    except ZeroRouterError as error:
+        return Outcome(method=method_id, reason=f"{type(error).__name__}: {error}")
+
+
+def _obstacle(method: Method, benchmark: Benchmark) -> str:
+    if method.needs_prices and benchmark.cost_kind == "none":
+        return "the data set has no prices and no costs"
+    needed = method.needs_embedding
+    if needed is not None and needed not in benchmark.prompts.embeddings:
+        return f"the {needed} encoder's file is missing; make it with scripts/export_{needed}.py"
+    return ""
+
+
+class _Job:
+    """One run; fits are kept by their settings, since several regimes may choose the same."""
+
+    def __init__(self, benchmark: Benchmark, split: Split, method: Method) -> None:
+        self.benchmark, self.split, self.method = benchmark, split, method
+        self.data = training_set(benchmark, split)
+        self.test = benchmark.prompts.take(split.test)
+        self.fits: dict[str, FittedMethod] = {}
+        self.chosen: dict[str, Settings] = {}
+
+    def run(self, anchors: Sequence[int], n_draws: int) -> Outcome:
+        start = time.perf_counter()
+        known = self._fitted(None)
+        reveal = getattr(known, "reveal", None)
+        if reveal is not None:  # the oracle alone is shown the answers
+            known = reveal(self.benchmark.labels.take(self.split.calibration, self.split.test))
+        fitted_s = time.perf_counter() - start
+        start = time.perf_counter()
+        forecast = known.predict(self.test)
+        predict_s = time.perf_counter() - start
+        points = known.operating_points(self.test, self._eligible()) or ()
+        p_new: dict[str, Float32Array] = {}
+        cost_new: dict[str, Float32Array] = {}
+        if self.split.has_newcomers and self.method.has_probabilities and reveal is None:
+            for cell in cells_of(anchors, n_draws, len(self.split.train)):
+                p, cost = self._onboarded(cell)
+                p_new[cell.key], cost_new[cell.key] = p, cost
+        return Outcome(
+            method=self.method.id,
+            p_known=None if forecast.p_correct is None else _small(forecast.p_correct),
+            cost_known=_small(forecast.cost_usd),
+            p_new=p_new,
+            cost_new=cost_new,
+            policies=tuple(point.policy for point in points),
+            choices=np.array([p.choice for p in points], dtype=np.int32) if points else None,
+            facts={
+                "settings": {name: dict(s) for name, s in self.chosen.items()},
+                "fit_s": round(fitted_s, 3),
+                "predict_us_per_prompt": round(1e6 * predict_s / max(len(self.test), 1), 1),
+            },
+        )
+
+    def _eligible(self) -> BoolArray:
+        """(M,) calibration models of the routing block; all where there is none."""
+        block = np.isin(self.split.calibration, self.benchmark.routing_models())
+        return block if block.any() else np.ones_like(block)
+
+    def _fitted(self, n_labels: int | None) -> FittedMethod:
+        """The method fitted with settings tuned for so many labels."""
+        regime = "all" if n_labels is None else "few" if n_labels <= FEW_LABELS else "many"
+        if regime not in self.chosen:
+            tuned_for = {"all": None, "few": TUNED_FEW, "many": TUNED_MANY}[regime]
+            self.chosen[regime] = tune(self.method, self.data, tuned_for, self.split.seed)
+        settings = self.chosen[regime]
+        key = json.dumps(dict(settings), sort_keys=True, default=str)
+        if key not in self.fits:
+            rng = np.random.default_rng([self.split.seed, 23])
+            self.fits[key] = self.method.fit(self.data, settings, rng)
+        return self.fits[key]
+
+    def _onboarded(self, cell: Cell) -> tuple[Float32Array, Float32Array]:
+        """P(correct) and cost of the newcomers (N, M') after their anchors."""
+        fitted = self._fitted(cell.n_anchors)
+        labels = self.benchmark.labels.take(self.split.newcomers, self.split.train)
+        if cell.n_anchors is not None:
+            labels = labels.only(self._anchors(fitted, cell.n_anchors, cell.draw))
+        newcomers = Newcomers(
+            models=tuple(self.benchmark.models[int(i)] for i in self.split.newcomers),
+            labels=labels,
+        )
+        forecast = fitted.onboard(newcomers).predict(self.test)
+        assert forecast.p_correct is not None
+        own = slice(len(self.split.calibration), None)
+        return _small(forecast.p_correct[:, own]), _small(forecast.cost_usd[:, own])
+
+    def _anchors(self, fitted: FittedMethod, n: int, draw: int) -> IntArray:
+        """The common stratified draw, unless the method chooses its own."""
+        seed = [self.split.seed, draw, n]
+        chosen = fitted.select_anchors(n, np.random.default_rng([*seed, 1])) if n else None
+        if chosen is None:
+            chosen = stratified_draw(self.data.strata, n, np.random.default_rng([*seed, 2]))
+        return chosen
+
+
+def _small(values: Float64Array) -> Float32Array:
+    return np.asarray(values, dtype=np.float32)
