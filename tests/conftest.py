@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no clock: machines are shared.
+settings.register_profile("zerorouter", derandomize=True, deadline=None)
+settings.load_profile("zerorouter")
 
 
 @pytest.fixture(scope="session")

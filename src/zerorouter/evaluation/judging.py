@@ -8,35 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import NamedTuple, TypeAlias
+from functools import partial
 
 import numpy as np
 
 from zerorouter.arrays import Float64Array, FloatArray, IntArray
-from zerorouter.errors import CalibrationError, ZeroRouterError
+from zerorouter.errors import ZeroRouterError
 from zerorouter.evaluation.baselines import METHODS
 from zerorouter.evaluation.benchmark import Benchmark
+from zerorouter.evaluation.blocks import (
+    COMPARISONS,
+    FRONTIER_METRICS,
+    VALUES_USD,
+    Block,
+    Swept,
+    frontier_comparison,
+    frontier_metric,
+    sweep_choices,
+    weighted,
+)
 from zerorouter.evaluation.metrics import (
     PER_MODEL,
-    Frontier,
-    aiq,
-    apgr,
     auc,
     bad_newcomer_harm,
-    best_single,
-    cheapest_single,
-    cost_save,
-    cpt,
-    matched_accuracy_saving,
-    matched_cost_difference,
     per_model,
-    perf_gain,
-    pgr,
     realised,
     regret_usd,
     reliability,
-    routerarena,
     utility_usd,
 )
 from zerorouter.evaluation.rows import Row
@@ -49,15 +47,22 @@ from zerorouter.evaluation.statistics import (
     Comparison,
     bootstrap_interval,
     resample,
+    verdict,
 )
 
 OURS = "zerorouter"
 NOT_BASELINES = frozenset(
     {"oracle", "shuffled_labels", "random_features", "zerorouter_onnx", "zerorouter_full", OURS}
 )
-VALUES_USD = np.logspace(-5, 2, 43)  # of a correct answer: the sweep that methods share
 PRESET_VALUES_USD = {"cost": 0.005, "balanced": 0.1, "quality": 10.0}
 HEAVY_REPLICATES = 200  # for metrics that sort: AUC and ECE
+# What counts as equal: half a hundredth of a nat, one point of AUC or accuracy, five of cost.
+MARGINS_OF_A_TIE = {
+    "log_loss": 0.005,
+    "auc": 0.01,
+    "accuracy_at_matched_cost": 0.01,
+    "cost_save": 0.05,
+}
 SINGLE_MODELS = "single_models"
 BIN_COUNT = 10  # of reliability diagrams
 
@@ -311,7 +316,7 @@ class Judge:
                 ci_low=comparison.ci_low,
                 ci_high=comparison.ci_high,
                 n=comparison.n,
-                note=_plain_verdict(comparison),
+                note=_plain_verdict(comparison, metric),
             )
 
     def _reliability_rows(self, method: str) -> Iterator[Row]:
@@ -344,14 +349,14 @@ class Judge:
             return
         try:
             blocks = [
-                _Block.of(self.benchmark, r.split, r.split.calibration) for r in self.repetitions
+                Block.of(self.benchmark, r.split, r.split.calibration) for r in self.repetitions
             ]
         except ZeroRouterError as error:
             yield self._row("", "status", None, note=f"no routing block: {error}")
             return
         note = "derived cost" if self.benchmark.cost_kind == "derived" else ""
         yield from self._single_model_rows(blocks, note)
-        frontiers: dict[str, list[_Swept]] = {}
+        frontiers: dict[str, list[Swept]] = {}
         for method in self._methods(lambda o: o.cost_known is not None):
             frontiers[method] = [
                 self._sweep(r, block, method)
@@ -360,7 +365,7 @@ class Judge:
             yield from self._frontier_rows(method, frontiers[method], blocks, note)
         yield from self._routing_comparisons(frontiers, blocks, note)
 
-    def _sweep(self, repetition: Repetition, block: _Block, method: str) -> _Swept:
+    def _sweep(self, repetition: Repetition, block: Block, method: str) -> Swept:
         """What the method's operating points realise on the block."""
         outcome = repetition.outcomes[method]
         if outcome.choices is not None:
@@ -374,14 +379,14 @@ class Judge:
             at = np.ix_(block.rows, block.columns)
             choice = sweep_choices(outcome.p_known[at], outcome.cost_known[at])
             policies = tuple(f"value={value:.3g}" for value in VALUES_USD)
-        return _Swept(
+        return Swept(
             policies=policies,
             accuracy=realised(block.scores, choice),
             cost=realised(block.cost, choice),
             weights=self.resamples.prompts[:, repetition.split.test[block.rows]],
         )
 
-    def _single_model_rows(self, blocks: Sequence[_Block], note: str) -> Iterator[Row]:
+    def _single_model_rows(self, blocks: Sequence[Block], note: str) -> Iterator[Row]:
         block = blocks[0]
         for column, model in enumerate(block.columns):
             name = self.benchmark.models[int(self.repetitions[0].split.calibration[model])].id
@@ -401,12 +406,12 @@ class Judge:
                 )
 
     def _frontier_rows(
-        self, method: str, swept: Sequence[_Swept], blocks: Sequence[_Block], note: str
+        self, method: str, swept: Sequence[Swept], blocks: Sequence[Block], note: str
     ) -> Iterator[Row]:
         for p, policy in enumerate(swept[0].policies):
             for metric in ("mean_accuracy", "mean_cost_usd"):
                 parts = [s.accuracy[p] if metric == "mean_accuracy" else s.cost[p] for s in swept]
-                measured = self._routing([partial(_weighted, v) for v in parts], swept)
+                measured = self._routing([partial(weighted, v) for v in parts], swept)
                 interval = bootstrap_interval(
                     measured.value,
                     measured.replicates,
@@ -423,9 +428,9 @@ class Judge:
                     n=measured.n,
                     note=note,
                 )
-        for metric, of in _FRONTIER_METRICS.items():
+        for metric, of in FRONTIER_METRICS.items():
             statistics = [
-                partial(_frontier_metric, of, s, b) for s, b in zip(swept, blocks, strict=True)
+                partial(frontier_metric, of, s, b) for s, b in zip(swept, blocks, strict=True)
             ]
             measured = self._routing(statistics, swept)
             yield from self._measured_rows(method, metric, measured, note=note)
@@ -433,7 +438,7 @@ class Judge:
     def _routing(
         self,
         statistics: Sequence[Callable[[FloatArray], Float64Array]],
-        swept: Sequence[_Swept],
+        swept: Sequence[Swept],
     ) -> Measured:
         """Average a statistic of weights over the repetitions."""
         values, replicates = {}, []
@@ -444,7 +449,7 @@ class Judge:
         return self._pooled(values, replicates, self.repetitions)
 
     def _routing_comparisons(
-        self, frontiers: Mapping[str, Sequence[_Swept]], blocks: Sequence[_Block], note: str
+        self, frontiers: Mapping[str, Sequence[Swept]], blocks: Sequence[Block], note: str
     ) -> Iterator[Row]:
         """Cells of the acceptance rule: saving at 99% and 95%, accuracy at matched cost."""
         if OURS not in frontiers:
@@ -453,9 +458,9 @@ class Judge:
         for method, theirs in frontiers.items():
             if method in NOT_BASELINES:
                 continue
-            for policy, metric, of in _COMPARISONS:
+            for policy, metric, of in COMPARISONS:
                 statistics = [
-                    partial(_frontier_comparison, of, a, t, b)
+                    partial(frontier_comparison, of, a, t, b)
                     for a, t, b in zip(ours, theirs, blocks, strict=True)
                 ]
                 measured = self._routing(statistics, ours)
@@ -482,7 +487,7 @@ class Judge:
                     ci_low=comparison.ci_low,
                     ci_high=comparison.ci_high,
                     n=comparison.n,
-                    note=_plain_verdict(comparison) + (f"; {note}" if note else ""),
+                    note=_plain_verdict(comparison, metric) + (f"; {note}" if note else ""),
                 )
 
     # -- regret of onboarding --------------------------------------------------------------
@@ -507,10 +512,10 @@ class Judge:
                         method, "bad_newcomer_harm", harm, policy="balanced", n_anchors=n_anchors
                     )
 
-    def _pool(self, repetition: Repetition) -> _Block | None:
+    def _pool(self, repetition: Repetition) -> Block | None:
         split = repetition.split
         try:
-            return _Block.of(
+            return Block.of(
                 self.benchmark, split, np.concatenate([split.calibration, split.newcomers])
             )
         except ZeroRouterError:
@@ -533,7 +538,7 @@ class Judge:
             )
             values[repetition.split.seed] = float(lost.mean())
             weights = self.resamples.prompts[:, repetition.split.test[block.rows]]
-            replicates.append(_weighted(lost, weights))
+            replicates.append(weighted(lost, weights))
         return self._pooled(values, replicates, self.repetitions)
 
     def _harm(self, method: str, keys: Sequence[str]) -> Measured | None:
@@ -567,11 +572,11 @@ class Judge:
             per_prompt = np.mean(lost, axis=0)
             weights = self.resamples.prompts[:, repetition.split.test[block.rows]]
             values[repetition.split.seed] = float(np.mean(per_prompt))
-            replicates.append(_weighted(per_prompt, weights))
+            replicates.append(weighted(per_prompt, weights))
         return self._pooled(values, replicates, self.repetitions)
 
     def _utility(
-        self, repetition: Repetition, block: _Block, method: str, key: str, value: float
+        self, repetition: Repetition, block: Block, method: str, key: str, value: float
     ) -> Float64Array:
         """(n,) realised utility of routing the block's prompts at a value of an answer."""
         p, cost = self._joined(repetition, block, method, key)
@@ -579,7 +584,7 @@ class Judge:
         return utility_usd(realised(block.scores, choice), realised(block.cost, choice), value)
 
     def _joined(
-        self, repetition: Repetition, block: _Block, method: str, key: str
+        self, repetition: Repetition, block: Block, method: str, key: str
     ) -> tuple[Float64Array, Float64Array]:
         """Forecasts (n, m) on the block, newcomers included; unknown costs are never chosen."""
         outcome = repetition.outcomes[method]
@@ -612,212 +617,6 @@ class _Part:
     y: FloatArray
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Swept:
-    """What P operating points realised on n prompts, with the bootstrap weights (B, n)."""
-
-    policies: tuple[str, ...]
-    accuracy: Float64Array
-    cost: Float64Array
-    weights: Float64Array
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Block:
-    """A complete block of m models and n test prompts.
-
-    Attributes:
-        columns: (m,) positions among the split's models.
-        rows: (n,) positions among the test prompts.
-        scores: (m, n)
-        cost: (m, n)
-    """
-
-    columns: IntArray
-    rows: IntArray
-    scores: Float64Array
-    cost: Float64Array
-
-    @classmethod
-    def of(cls, benchmark: Benchmark, split: Split, models: IntArray) -> _Block:
-        """The block of these models' answers to the test prompts.
-
-        Raises:
-            CalibrationError: fewer than two models have complete answers and costs.
-        """
-        routed = np.isin(models, benchmark.routing_models())
-        columns = np.flatnonzero(routed)
-        if len(columns) < 2:
-            raise CalibrationError(
-                f"{len(columns)} of {len(models)} models have answers, prices and lengths on one "
-                "set of prompts; 2 are needed"
-            )
-        labels = benchmark.labels.take(models[columns], split.test)
-        complete = labels.observed.all(axis=0) & ~np.isnan(labels.cost_usd).any(axis=0)
-        rows = np.flatnonzero(complete)
-        if len(rows) < 2:
-            raise CalibrationError(f"{len(rows)} prompts were answered by all models of the block")
-        return cls(
-            columns=columns,
-            rows=rows,
-            scores=labels.scores[:, rows].astype(np.float64),
-            cost=labels.cost_usd[:, rows].astype(np.float64),
-        )
-
-    @cached_property
-    def strong(self) -> int:
-        """The best single model."""
-        return int(best_single(self.scores, self.cost) or 0)
-
-    @cached_property
-    def weak(self) -> int:
-        """The cheapest single model."""
-        return int(cheapest_single(self.scores, self.cost) or 0)
-
-    def mean(self, model: int, weights: FloatArray) -> tuple[Float64Array, Float64Array]:
-        """(B,) accuracy and cost of one model."""
-        return _weighted(self.scores[model], weights), _weighted(self.cost[model], weights)
-
-
-_FrontierMetric: TypeAlias = Callable[[Frontier, _Block, FloatArray], Float64Array]
-_FrontierComparison: TypeAlias = Callable[[Frontier, Frontier, _Block, FloatArray], Float64Array]
-
-
-class _Ends(NamedTuple):
-    """The cheapest and the best single model, (B,) each."""
-
-    weak: Float64Array
-    strong: Float64Array
-    weak_cost_usd: Float64Array
-    strong_cost_usd: Float64Array
-
-
-def sweep_choices(p: FloatArray, cost: FloatArray) -> IntArray:
-    """(V, n) the model with the largest ``V p - cost`` for each value of a correct answer."""
-    spend = np.where(np.isnan(cost), np.inf, cost).astype(np.float64)
-    return np.array([np.argmax(value * p - spend, axis=1) for value in VALUES_USD])
-
-
-def _weighted(values: FloatArray, weights: FloatArray) -> Float64Array:
-    """(B,) weighted means of (n,) values."""
-    out: Float64Array = (weights @ values) / np.maximum(weights.sum(axis=1), 1e-12)
-    return out
-
-
-def _frontier_metric(
-    of: _FrontierMetric, swept: _Swept, block: _Block, weights: FloatArray
-) -> Float64Array:
-    return of(Frontier.from_outcomes(swept.accuracy, swept.cost, weights), block, weights)
-
-
-def _frontier_comparison(
-    of: _FrontierComparison, ours: _Swept, theirs: _Swept, block: _Block, weights: FloatArray
-) -> Float64Array:
-    return of(
-        Frontier.from_outcomes(ours.accuracy, ours.cost, weights),
-        Frontier.from_outcomes(theirs.accuracy, theirs.cost, weights),
-        block,
-        weights,
-    )
-
-
-def _aiq(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-    costs = [_weighted(row, weights) for row in block.cost]
-    return aiq(frontier, np.min(costs, axis=0), np.max(costs, axis=0))
-
-
-def _saving(level: float) -> _FrontierMetric:
-    def of(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-        accuracy, cost = block.mean(block.strong, weights)
-        return cost_save(frontier, accuracy, cost, level=level)
-
-    return of
-
-
-def _perf_gain(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-    return perf_gain(frontier, block.mean(block.strong, weights)[0])
-
-
-def _matched(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-    return frontier.accuracy_at(block.mean(block.strong, weights)[1])
-
-
-def _apgr(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-    return apgr(frontier, **_ends(block, weights)._asdict())
-
-
-def _cpt(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-    ends = _ends(block, weights)
-    return cpt(
-        frontier,
-        weak=ends.weak,
-        strong=ends.strong,
-        weak_cost_usd=ends.weak_cost_usd,
-        strong_cost_usd=ends.strong_cost_usd,
-    )
-
-
-def _pgr(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-    """At the cost half-way between the cheapest and the best single model."""
-    ends = _ends(block, weights)
-    middle = (ends.weak_cost_usd + ends.strong_cost_usd) / 2
-    return pgr(frontier.accuracy_at(middle), ends.weak, ends.strong)
-
-
-def _arena(frontier: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-    """At 99% of the best single model's accuracy, or at the best reached."""
-    wanted = np.minimum(0.99 * block.mean(block.strong, weights)[0], frontier.best_accuracy)
-    return routerarena(wanted, frontier.cost_at(wanted))
-
-
-def _ends(block: _Block, weights: FloatArray) -> _Ends:
-    weak, weak_cost = block.mean(block.weak, weights)
-    strong, strong_cost = block.mean(block.strong, weights)
-    return _Ends(weak, strong, weak_cost, strong_cost)
-
-
-_FRONTIER_METRICS: Mapping[str, _FrontierMetric] = {
-    "cost_save_100": _saving(1.0),
-    "cost_save_99": _saving(0.99),
-    "cost_save_95": _saving(0.95),
-    "accuracy_at_matched_cost": _matched,
-    "aiq": _aiq,
-    "perf_gain": _perf_gain,
-    "pgr": _pgr,
-    "apgr": _apgr,
-    "cpt": _cpt,
-    "routerarena": _arena,
-}
-
-
-def _compare_saving(level: float) -> _FrontierComparison:
-    def of(ours: Frontier, theirs: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-        accuracy, _ = block.mean(block.strong, weights)
-        return matched_accuracy_saving(ours, theirs, level * accuracy)
-
-    return of
-
-
-def _compare_accuracy(share: float) -> _FrontierComparison:
-    def of(ours: Frontier, theirs: Frontier, block: _Block, weights: FloatArray) -> Float64Array:
-        _, cost = block.mean(block.strong, weights)
-        return matched_cost_difference(ours, theirs, share * cost)
-
-    return of
-
-
-_COMPARISONS: tuple[tuple[str, str, _FrontierComparison], ...] = (
-    ("99% accuracy", "cost_save", _compare_saving(0.99)),
-    ("95% accuracy", "cost_save", _compare_saving(0.95)),
-    ("half the cost", "accuracy_at_matched_cost", _compare_accuracy(0.5)),
-    ("a tenth of the cost", "accuracy_at_matched_cost", _compare_accuracy(0.1)),
-)
-
-
-def _plain_verdict(comparison: Comparison) -> str:
+def _plain_verdict(comparison: Comparison, metric: str) -> str:
     """Before any correction; the acceptance rows carry the corrected ones."""
-    if comparison.ci_low is None or comparison.ci_high is None:
-        return "inconclusive"
-    if comparison.ci_low > 0:
-        return "won"
-    return "lost" if comparison.ci_high < 0 else "tied"
+    return verdict(comparison, margin=MARGINS_OF_A_TIE[metric])

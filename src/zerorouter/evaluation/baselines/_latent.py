@@ -13,13 +13,13 @@ link       a                           d                  theta
 
 W and theta are fitted jointly by penalised maximum likelihood (L-BFGS, analytic gradients).
 The calibration models' thetas then are the population from which newcomers come: theirs is the
-Laplace posterior given their anchors, and its uncertainty is integrated out in forecasts.
+Laplace posterior given their anchors, and its uncertainty is integrated out in forecasts. With
+the setting ``cards`` the population depends on what the models' cards say.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -32,6 +32,7 @@ from zerorouter.evaluation.baselines._pool import (
     Costs,
     Part,
     Pool,
+    Remembering,
     clip_p,
     require_answers,
 )
@@ -54,14 +55,22 @@ START_SD = 0.3  # of the random part of the abilities' start, which breaks the s
 
 
 class LatentMethod(Method):
-    """A method of this family: its link and its settings ``dims``, ``ridge``, ``structure``."""
+    """A method of this family: its link, its defaults and what is tried with all labels.
+
+    Settings: ``dims``, the penalty ``ridge``, ``encoder``, ``structure`` (whether structural
+    features stand beside the embedding) and ``cards``.
+    """
 
     link: ClassVar[Link]
     defaults: ClassVar[Settings]
+    tried: ClassVar[Sequence[Settings]]
 
-    @abstractmethod
     def candidates(self, n_labels: int | None) -> Sequence[Settings]:
-        """Penalty and dimensions."""
+        """Penalty, dimensions and features; where labels are few, whether cards matter."""
+        if n_labels is None:
+            return [{**self.defaults, **tried} for tried in self.tried]
+        first = [{**self.defaults, **tried} for tried in self.tried[:4]]
+        return [{**tried, "cards": cards} for tried in first for cards in (True, False)]
 
     def fit(self, data: TrainingSet, settings: Settings, rng: np.random.Generator) -> FittedMethod:
         """Fit items' map and abilities jointly, then the population of abilities."""
@@ -80,22 +89,23 @@ class LatentMethod(Method):
             rng=rng,
         )
         items = space.items(x)
-        answered = data.labels.observed.any(axis=1)
-        population = Population.of(space.theta[answered])
-        theta = np.where(answered[:, None], space.theta, population.mean)
-        known = Abilities(
-            mean=theta.astype(np.float32),
-            covariance=np.where(answered[:, None, None], 0.0, population.covariance).astype(
-                np.float32
-            ),
+        answered = np.flatnonzero(data.labels.observed.any(axis=1))
+        population = Population.of(
+            [data.models[int(u)] for u in answered],
+            space.theta[answered],
+            cards=bool(chosen["cards"]),
         )
+        theta = np.full_like(space.theta, np.nan)
+        theta[answered] = space.theta[answered]
+        known = population.known(data.models, theta)
         costs = Costs(data)
+        items_of = Remembering(lambda prompts: space.items(inputs(prompts)))
 
         def join(newcomers: Newcomers) -> Part:
-            found = population.posteriors(items, newcomers.labels.scores)
-            return _Placed(inputs, space, found, costs.of(newcomers))
+            found = population.place(items, newcomers.models, newcomers.labels.scores)
+            return _Placed(items_of, found, costs.of(newcomers))
 
-        return Pool([_Placed(inputs, space, known, costs.known)], join)
+        return Pool([_Placed(items_of, known, costs.known)], join)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,13 +131,16 @@ class LinearSpace:
 
 class _Placed(Part):
     def __init__(
-        self, inputs: Inputs, space: LinearSpace, abilities: Abilities, costs: MeanCosts
+        self,
+        items: Callable[[PromptSet], ItemParameters],
+        abilities: Abilities,
+        costs: MeanCosts,
     ) -> None:
-        self._inputs, self._space, self._abilities = inputs, space, abilities
-        self._costs = costs
+        super().__init__()
+        self._items, self._abilities, self._costs = items, abilities, costs
 
     def compute(self, prompts: PromptSet) -> Forecast:
-        p = probabilities(self._space.items(self._inputs(prompts)), self._abilities)
+        p = probabilities(self._items(prompts), self._abilities)
         return Forecast(p_correct=clip_p(p), cost_usd=self._costs.predict(prompts))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -31,20 +32,36 @@ LEAST_P = 1e-3
 MEAN_PRIOR_CELLS = 2.0  # the pooled mean counts as this many of a model's own answers
 
 
-class Part(ABC):
-    """Forecasts of some of a pool's models; remembers the last prompt set it was asked for."""
+T = TypeVar("T")
 
-    def forecast(self, prompts: PromptSet) -> Forecast:
-        """P(correct) and cost of this part's models, its own columns only."""
-        last: tuple[PromptSet, Forecast] | None = getattr(self, "_last", None)
-        if last is None or last[0] is not prompts:
-            last = (prompts, self.compute(prompts))
-            self._last = last
-        return last[1]
+
+class Remembering(Generic[T]):
+    """A function of prompt sets that remembers what it said of the last one.
+
+    Many newcomers are judged on the same test prompts: what depends on the prompts alone is
+    worked out once. Prompt sets are told apart by identity, and are not to be changed.
+    """
+
+    def __init__(self, function: Callable[[PromptSet], T]) -> None:
+        self._function = function
+        self._last: tuple[PromptSet, T] | None = None
+
+    def __call__(self, prompts: PromptSet) -> T:
+        """The function's value."""
+        if self._last is None or self._last[0] is not prompts:
+            self._last = (prompts, self._function(prompts))
+        return self._last[1]
+
+
+class Part(ABC):
+    """Forecasts of some of a pool's models."""
+
+    def __init__(self) -> None:
+        self.forecast = Remembering(self.compute)
 
     @abstractmethod
     def compute(self, prompts: PromptSet) -> Forecast:
-        """The forecast itself; its arrays are not to be changed afterwards."""
+        """P(correct) and cost of this part's models alone; the arrays are not to be changed."""
 
 
 class Pool(FittedMethod):

@@ -2,158 +2,114 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array, FloatArray
+from zerorouter.arrays import BoolArray, Float64Array, FloatArray
+from zerorouter.covariates import CovariateTable
 from zerorouter.irt.ability import ability_posterior
 from zerorouter.irt.model import Abilities, ItemParameters, Panel
+from zerorouter.irt.population import DEGREES_OF_FREEDOM, fit_population
 from zerorouter.linking import RespondentCard
 
-LEAST_VARIANCE = 0.05  # of an ability; one model alone says nothing of how far others lie
+LEAST_VARIANCE = 0.05  # of an ability; a handful of models may lie close together by chance
 SHRINK = 0.5  # how much of the covariances between dimensions is given up
-FEWEST_FOR_CARDS = 8  # models; with fewer a regression on their cards is noise
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
+FEWEST_FOR_CARDS = 8  # models; a regression on the cards of fewer is noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Population:
-    """A Gaussian over abilities, learned from those of the calibration models.
+    """A prior over abilities, learned from those of the calibration models.
 
     Attributes:
-        mean: (K,)
-        covariance: (K, K)
+        mean: (K,) where a model of which nothing is known is expected.
+        covariance: (K, K) around the expectation.
+        table: How cards are read; None if they are not.
+        weights: (C, K) how expectations depend on cards, around ``mean``.
+        degrees_of_freedom: Of Student tails; None for a Gaussian.
     """
 
     mean: Float64Array
     covariance: Float64Array
+    table: CovariateTable | None = None
+    weights: Float64Array | None = None
+    degrees_of_freedom: float | None = None
 
     @classmethod
-    def of(cls, abilities: FloatArray, *, inflate: float = 1.0) -> Population:
-        """Moments of abilities (M, K), the covariance shrunk towards its diagonal."""
+    def of(
+        cls, models: Sequence[RespondentCard], abilities: FloatArray, *, cards: bool = False
+    ) -> Population:
+        """Learn the prior from abilities (M, K).
+
+        Without ``cards`` it is the Gaussian of their mean and covariance, shrunk towards its
+        diagonal. With them it is the product's own prior, a ridge regression on the cards with
+        Student tails (`irt.population`), so that a baseline has the same facts to start from.
+        """
         theta = np.asarray(abilities, dtype=np.float64)
+        if cards and len(theta) >= FEWEST_FOR_CARDS:
+            table = CovariateTable.fit(models)
+            fitted = fit_population(theta, table.rows(models))
+            return cls(
+                mean=fitted.weights[-1],
+                covariance=_at_least(fitted.covariance),
+                table=table,
+                weights=fitted.weights[:-1],
+                degrees_of_freedom=DEGREES_OF_FREEDOM,
+            )
         mean = theta.mean(axis=0)
         if len(theta) < 2:
-            covariance = np.eye(theta.shape[1])
-        else:
-            off = theta - mean
-            covariance = off.T @ off / (len(theta) - 1)
-        diagonal = np.diag(np.maximum(np.diag(covariance), LEAST_VARIANCE))
-        off_diagonal = covariance - np.diag(np.diag(covariance))
-        return cls(mean=mean, covariance=inflate * (diagonal + (1 - SHRINK) * off_diagonal))
+            return cls(mean=mean, covariance=np.eye(theta.shape[1]))
+        off = theta - mean
+        covariance = off.T @ off / (len(theta) - 1)
+        shrunk = (1 - SHRINK) * covariance + SHRINK * np.diag(np.diag(covariance))
+        return cls(mean=mean, covariance=_at_least(shrunk))
 
-    def posteriors(
-        self, items: ItemParameters, scores: FloatArray, centres: Float64Array | None = None
+    def expected(self, models: Sequence[RespondentCard]) -> Float64Array:
+        """(M, K) abilities expected of models before any answer."""
+        out: Float64Array = np.tile(self.mean, (len(models), 1))
+        if self.table is not None and self.weights is not None:
+            out += self.table.rows(models) @ self.weights
+        return out
+
+    def place(
+        self, items: ItemParameters, models: Sequence[RespondentCard], scores: FloatArray
     ) -> Abilities:
-        """Abilities of models from scores (M, N) on items, each for itself; NaN is not known.
+        """Posterior abilities given scores (M, N) on N items, each model for itself.
 
-        A model without answers is given its prior: the population's covariance around its row of
-        ``centres`` (M, K), by default the population's mean.
+        NaN is not known; a model without answers keeps its prior.
         """
-        k = len(self.mean)
-        if centres is None:
-            centres = np.tile(self.mean, (len(scores), 1))
-        mean = np.empty((len(scores), k), dtype=np.float32)
-        covariance = np.empty((len(scores), k, k), dtype=np.float32)
+        centre = self.expected(models)
+        covariance = np.tile(self.covariance, (len(models), 1, 1))
         for u, row in enumerate(scores):
             answered = np.flatnonzero(~np.isnan(row))
             found = ability_posterior(
                 items.take(answered),
                 row[answered],
-                prior_mean=centres[u],
+                prior_mean=centre[u],
                 prior_covariance=self.covariance,
+                degrees_of_freedom=self.degrees_of_freedom,
             )
-            mean[u], covariance[u] = found.mean, found.covariance
-        return Abilities(mean=mean, covariance=covariance)
+            centre[u], covariance[u] = found.mean, found.covariance
+        return Abilities(mean=centre.astype(np.float32), covariance=covariance.astype(np.float32))
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CardRegression:
-    """Abilities (one dimension) regressed on what cards say; the mean where that is better.
-
-    Ridge on release date, log price, log parameters and the reasoning flag; facts not known
-    count as average. The penalty, or no regression at all, is chosen by the leave-one-out error,
-    whose mean square is the prior's variance.
-
-    Attributes:
-        centre: (C,) means of the facts.
-        inverse_scale: (C,) one over their standard deviations; 0 where all are alike.
-        weights: (C,)
-        mean: Mean ability.
-        variance: Of a newcomer's ability around its prediction.
-    """
-
-    centre: Float64Array
-    inverse_scale: Float64Array
-    weights: Float64Array
-    mean: float
-    variance: float
-
-    @classmethod
-    def fit(cls, models: Sequence[RespondentCard], theta: Float64Array) -> CardRegression:
-        """Regress abilities (M,) on the models' cards."""
-        raw = _facts(models)
-        known = ~np.isnan(raw)
-        count = np.maximum(known.sum(axis=0), 1)
-        centre = np.where(known, raw, 0.0).sum(axis=0) / count
-        off = np.where(known, raw - centre, 0.0)
-        sd = np.sqrt((off**2).sum(axis=0) / count)
-        inverse = np.where(sd > 1e-6, 1 / np.where(sd > 1e-6, sd, 1.0), 0.0)
-        z, m = off * inverse, len(theta)
-        z_mean = z.mean(axis=0)
-        mean = float(theta.mean())
-        best = np.zeros(z.shape[1])
-        variance = float(np.mean(((theta - mean) * m / max(m - 1, 1)) ** 2)) if m > 1 else 1.0
-        if m >= FEWEST_FOR_CARDS:
-            spread = z - z_mean
-            for penalty in PENALTIES:
-                gram = spread.T @ spread + penalty * np.eye(z.shape[1])
-                hat = spread @ np.linalg.solve(gram, spread.T) + 1 / m
-                left_out = (theta - hat @ theta) / np.maximum(1 - np.diag(hat), 1e-3)
-                error = float(np.mean(left_out**2))
-                if error < variance:
-                    variance = error
-                    best = np.linalg.solve(gram, spread.T @ (theta - mean))
-        return cls(
-            centre=centre,
-            inverse_scale=inverse,
-            weights=best,
-            mean=mean - float(z_mean @ best),
-            variance=max(variance, LEAST_VARIANCE),
-        )
-
-    def __call__(self, models: Sequence[RespondentCard]) -> Float64Array:
-        """(M,) expected abilities."""
-        raw = _facts(models)
-        z = np.where(np.isnan(raw), 0.0, (raw - self.centre) * self.inverse_scale)
-        out: Float64Array = self.mean + np.clip(z, -3.0, 3.0) @ self.weights
-        return out
-
-
-def _facts(models: Sequence[RespondentCard]) -> Float64Array:
-    """(M, 4) facts of cards, NaN where not known."""
-    rows = []
-    for card in models:
-        released = math.nan
-        if card.released:
-            month = card.released[5:7]
-            released = int(card.released[:4]) + ((int(month) - 0.5) / 12 if month else 0.5)
-        price, size = card.output_usd_per_mtok, card.params_b
-        rows.append(
-            [
-                released,
-                math.log(price) if price else math.nan,
-                math.log(size) if size else math.nan,
-                float(card.reasoning),
-            ]
-        )
-    return np.array(rows, dtype=np.float64).reshape(len(rows), 4)
+    def known(self, models: Sequence[RespondentCard], theta: FloatArray) -> Abilities:
+        """Fitted abilities (M, K) taken as exact; NaN rows, models without answers, as expected."""
+        silent: BoolArray = np.asarray(np.isnan(theta).any(axis=1))
+        covariance = np.where(silent[:, None, None], self.covariance, 0.0)
+        mean = np.where(silent[:, None], self.expected(models), theta)
+        return Abilities(mean=mean.astype(np.float32), covariance=covariance.astype(np.float32))
 
 
 def probabilities(items: ItemParameters, abilities: Abilities) -> Float64Array:
     """(N, M) P(correct), the abilities' uncertainty integrated out."""
     panel = Panel.of(abilities, items.effect_covariance)
     return panel.forecast(items).p_correct.astype(np.float64)
+
+
+def _at_least(covariance: Float64Array) -> Float64Array:
+    """The same with variances of `LEAST_VARIANCE` or more."""
+    lacking = np.maximum(LEAST_VARIANCE - np.diag(covariance), 0.0)
+    out: Float64Array = covariance + np.diag(lacking)
+    return out

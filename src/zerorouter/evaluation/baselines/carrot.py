@@ -140,6 +140,7 @@ class _LogRidge:
 
 class _Regressed(Part):
     def __init__(self, inputs: Inputs, weights: Float64Array, costs: _CostForecast) -> None:
+        super().__init__()
         self._inputs, self._weights, self._costs = inputs, weights, costs
 
     def compute(self, prompts: PromptSet) -> Forecast:

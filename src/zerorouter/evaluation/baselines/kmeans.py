@@ -110,6 +110,7 @@ class _Clustered(Part):
     def __init__(
         self, metric: Metric, centroids: Float32Array, table: Float64Array, costs: MeanCosts
     ) -> None:
+        super().__init__()
         self._metric, self._centroids, self._costs = metric, centroids, costs
         self.table = table  # (M, K)
 

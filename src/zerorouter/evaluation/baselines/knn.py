@@ -130,6 +130,7 @@ class NeighbourPart(Part):
         centre: float,
         base: Part | None,
     ) -> None:
+        super().__init__()
         used = labels.observed.any(axis=0)
         self._metric, self._vectors = metric, np.ascontiguousarray(vectors[used])
         self._scores = np.asarray(labels.scores[:, used], dtype=np.float32)

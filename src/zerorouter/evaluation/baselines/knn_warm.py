@@ -7,20 +7,23 @@ of features, so that the rest of a gain over cold kNN can be ascribed to the pre
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from zerorouter.arrays import Float32Array, Float64Array, FloatArray, IntArray
 from zerorouter.evaluation.baselines._neighbours import Metric, chunks, weights
-from zerorouter.evaluation.baselines._pool import Costs, Part, Pool, clip_p, require_answers
-from zerorouter.evaluation.baselines._population import (
-    CardRegression,
-    Population,
-    probabilities,
+from zerorouter.evaluation.baselines._pool import (
+    Costs,
+    Part,
+    Pool,
+    Remembering,
+    clip_p,
+    require_answers,
 )
+from zerorouter.evaluation.baselines._population import Population, probabilities
 from zerorouter.evaluation.contracts import (
     FittedMethod,
     Forecast,
@@ -38,7 +41,6 @@ DEFAULTS: Settings = {
     "encoder": "static",
     "structure": 1.5,
     "smoothing": 3.0,
-    "inflate": 1.0,
     "cards": True,
 }
 FURTHEST = 8.0  # logits: an easiness beyond is no different
@@ -55,10 +57,10 @@ class KnnWarm(Method):
     for who answered. ``smoothing`` prompts of average easiness are added. Calibration prompts,
     and so the anchors, read theirs off *other* prompts than themselves and their duplicates,
     as test prompts do. Then :math:`P = \sigma(\theta_u + s\,e(x))`, with one slope s for all;
-    a newcomer's :math:`\theta` has a Gaussian prior learned from the old ones and the posterior of
-    `irt.ability`, integrated out in the forecast. The prior is N(mean, variance), or with
-    ``cards`` a regression on release date, price, size and reasoning (`CardRegression`), so that
-    the control has the same facts as the method it checks; ``inflate`` multiplies its variance.
+    a newcomer's :math:`\theta` has the posterior of `irt.ability`, integrated out in the forecast.
+    Its prior is N(mean, variance) of the old ones, or with ``cards`` the product's own prior from
+    release date, price, size and so on, so that the control starts from the same facts as the
+    method it checks.
 
     With all labels it is the same one-dimensional model, and so cannot route by kind of prompt.
     """
@@ -67,12 +69,12 @@ class KnnWarm(Method):
     reference: ClassVar[str] = "control: old models' smoothed easiness + ability update"
 
     def candidates(self, n_labels: int | None) -> Sequence[Settings]:
-        """Neighbours and metric; how wide the prior is where labels are few."""
+        """Neighbours and metric; where labels are few, whether cards shape the prior."""
         if n_labels is None:
             grid = itertools.product((120, 50, 250), (1.5, 0.0))
             return [{**DEFAULTS, "k": k, "structure": s} for k, s in grid]
-        few = itertools.product((True, False), (1.0, 2.0))
-        return [{**DEFAULTS, "cards": cards, "inflate": inflate} for cards, inflate in few]
+        few = itertools.product((120, 50), (True, False))
+        return [{**DEFAULTS, "k": k, "cards": cards} for k, cards in few]
 
     def fit(self, data: TrainingSet, settings: Settings, rng: np.random.Generator) -> FittedMethod:
         """Easiness of every calibration prompt from the others, then abilities and the slope."""
@@ -88,7 +90,6 @@ class KnnWarm(Method):
         vectors = metric(data.prompts)
         groups = np.asarray(data.groups)
         reader = _Reader(
-            metric=metric,
             vectors=np.ascontiguousarray(vectors[asked]),
             groups=groups[asked],
             scores=np.where(observed, scores, np.float32(0.0))[:, asked],
@@ -106,37 +107,32 @@ class KnnWarm(Method):
         easiness = _easiness(right, seen, theta_read, reader.smoothing)
         theta, slope = _fit_slope(scores, easiness, theta)
         items = _items(slope * easiness)
-        answered = observed.any(axis=1)
-        theta[~answered] = theta[answered].mean()
-        inflate = float(chosen["inflate"])
-        population = Population.of(theta[answered, None], inflate=inflate)
-        expect = None
-        if chosen["cards"]:
-            which = np.flatnonzero(answered)
-            expect = CardRegression.fit([data.models[int(u)] for u in which], theta[which])
-            population = replace(population, covariance=np.array([[inflate * expect.variance]]))
-        old = Abilities(
-            mean=theta[:, None].astype(np.float32),
-            covariance=np.where(answered, 0.0, population.covariance[0, 0])[:, None, None].astype(
-                np.float32
-            ),
+        answered = np.flatnonzero(observed.any(axis=1))
+        population = Population.of(
+            [data.models[int(u)] for u in answered],
+            theta[answered, None],
+            cards=bool(chosen["cards"]),
         )
+        theta[~observed.any(axis=1)] = np.nan
+        old = population.known(data.models, theta[:, None])
         costs = Costs(data)
-        shared = _Shared(reader=reader, theta=theta_read, slope=slope)
+
+        @Remembering
+        def items_of(prompts: PromptSet) -> ItemParameters:
+            right, seen = reader.sums(metric(prompts), None)
+            return _items(slope * _easiness(right, seen, theta_read, reader.smoothing))
 
         def join(newcomers: Newcomers) -> Part:
-            centres = None if expect is None else expect(newcomers.models)[:, None]
-            found = population.posteriors(items, newcomers.labels.scores, centres)
-            return _Warm(shared, found, costs.of(newcomers))
+            found = population.place(items, newcomers.models, newcomers.labels.scores)
+            return _Warm(items_of, found, costs.of(newcomers))
 
-        return Pool([_Warm(shared, old, costs.known)], join)
+        return Pool([_Warm(items_of, old, costs.known)], join)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Reader:
     """Weighted sums over the neighbours of a prompt: what was right, and what was asked."""
 
-    metric: Metric
     vectors: Float32Array  # (N, D)
     groups: IntArray  # (N,)
     scores: Float32Array  # (M, N), 0 where not observed
@@ -168,25 +164,18 @@ class _Reader:
         return right, seen
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Shared:
-    """What the parts of a pool have in common: the easiness of a prompt set, read once."""
-
-    reader: _Reader
-    theta: Float64Array
-    slope: float
-
-    def items(self, prompts: PromptSet) -> ItemParameters:
-        right, seen = self.reader.sums(self.reader.metric(prompts), None)
-        return _items(self.slope * _easiness(right, seen, self.theta, self.reader.smoothing))
-
-
 class _Warm(Part):
-    def __init__(self, shared: _Shared, abilities: Abilities, costs: MeanCosts) -> None:
-        self._shared, self._abilities, self._costs = shared, abilities, costs
+    def __init__(
+        self,
+        items: Callable[[PromptSet], ItemParameters],
+        abilities: Abilities,
+        costs: MeanCosts,
+    ) -> None:
+        super().__init__()
+        self._items, self._abilities, self._costs = items, abilities, costs
 
     def compute(self, prompts: PromptSet) -> Forecast:
-        p = probabilities(self._shared.items(prompts), self._abilities)
+        p = probabilities(self._items(prompts), self._abilities)
         return Forecast(p_correct=clip_p(p), cost_usd=self._costs.predict(prompts))
 
 

@@ -53,15 +53,17 @@ class LengthOnly(Method):
         population = Population(
             mean=np.zeros(2), covariance=np.diag([4.0, float(chosen["slope_sd"]) ** 2])
         )
-        answered = data.labels.observed.any(axis=1)
+        answered = np.flatnonzero(data.labels.observed.any(axis=1))
         for _ in range(ROUNDS):
-            found = population.posteriors(items, data.labels.scores)
-            population = Population.of(found.mean[answered])
+            found = population.place(items, data.models, data.labels.scores)
+            population = Population.of(
+                [data.models[int(u)] for u in answered], found.mean[answered]
+            )
         costs = Costs(data)
-        known = population.posteriors(items, data.labels.scores)
+        known = population.place(items, data.models, data.labels.scores)
 
         def join(newcomers: Newcomers) -> Part:
-            joined = population.posteriors(items, newcomers.labels.scores)
+            joined = population.place(items, newcomers.models, newcomers.labels.scores)
             return _Lengths(length, joined, costs.of(newcomers))
 
         return Pool([_Lengths(length, known, costs.known)], join)
@@ -84,6 +86,7 @@ class _Length:
 
 class _Lengths(Part):
     def __init__(self, length: _Length, abilities: Abilities, costs: MeanCosts) -> None:
+        super().__init__()
         self._length, self._abilities, self._costs = length, abilities, costs
 
     def compute(self, prompts: PromptSet) -> Forecast:

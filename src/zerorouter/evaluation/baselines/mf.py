@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -34,11 +33,14 @@ class MatrixFactorisation(LatentMethod):
         "ridge": 30000.0,
         "encoder": "static",
         "structure": True,
+        "cards": False,
     }
-
-    def candidates(self, n_labels: int | None) -> Sequence[Settings]:
-        """Penalty, dimensions and features."""
-        del n_labels
-        grid = itertools.product((30000.0, 10000.0, 100000.0), (4, 2))
-        tried = [{**self.defaults, "ridge": r, "dims": k} for r, k in grid]
-        return [*tried, {**self.defaults, "dims": 16}, {**self.defaults, "structure": False}]
+    tried: ClassVar[Sequence[Settings]] = (
+        {},
+        {"ridge": 10000.0},
+        {"ridge": 100000.0},
+        {"dims": 2},
+        {"dims": 16},
+        {"structure": False},
+        {"structure": False, "ridge": 10000.0},
+    )

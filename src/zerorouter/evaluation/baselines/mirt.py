@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,10 +16,11 @@ class Mirt(LatentMethod):
     difficulty, both read linearly off the prompt's features. Deviations:
 
     - abilities are free parameters with a Gaussian prior, where the paper maps an embedding of
-      the model's textual description to them; a newcomer's ability comes from its anchors
-      (without any, the population's mean), not from its description;
+      the model's textual description to them; a newcomer's ability starts from a regression on
+      the facts of its card, which stand for the description, and is updated by its anchors;
     - softplus keeps discriminations positive (the paper: a sigmoid in its published form);
-    - L2 penalties tuned on held-out prompts, full-batch L-BFGS instead of Adam;
+    - fewer dimensions than the paper's 25, L2 penalties tuned on held-out prompts, full-batch
+      L-BFGS instead of Adam;
     - our static encoder and structural features instead of BERT, and no warm-up by similar
       training queries.
     """
@@ -33,11 +33,15 @@ class Mirt(LatentMethod):
         "ridge": 10000.0,
         "encoder": "static",
         "structure": True,
+        "cards": True,
     }
-
-    def candidates(self, n_labels: int | None) -> Sequence[Settings]:
-        """Penalty, dimensions (the paper: 25) and features."""
-        del n_labels
-        grid = itertools.product((10000.0, 3000.0, 30000.0), (4, 1))
-        tried = [{**self.defaults, "ridge": r, "dims": k} for r, k in grid]
-        return [*tried, {**self.defaults, "dims": 16}, {**self.defaults, "structure": False}]
+    tried: ClassVar[Sequence[Settings]] = (
+        {},
+        {"ridge": 3000.0},
+        {"ridge": 30000.0},
+        {"dims": 1},
+        {"dims": 1, "ridge": 30000.0},
+        {"dims": 16},
+        {"structure": False},
+        {"structure": False, "ridge": 3000.0},
+    )

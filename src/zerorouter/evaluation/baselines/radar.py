@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -32,10 +31,12 @@ class Radar(LatentMethod):
         "ridge": 10000.0,
         "encoder": "static",
         "structure": True,
+        "cards": False,
     }
-
-    def candidates(self, n_labels: int | None) -> Sequence[Settings]:
-        """Penalty and features."""
-        del n_labels
-        grid = itertools.product((10000.0, 3000.0, 30000.0), (True, False))
-        return [{**self.defaults, "ridge": r, "structure": s} for r, s in grid]
+    tried: ClassVar[Sequence[Settings]] = (
+        {},
+        {"ridge": 3000.0},
+        {"ridge": 30000.0},
+        {"structure": False},
+        {"structure": False, "ridge": 3000.0},
+    )

@@ -10,6 +10,7 @@ import numpy as np
 
 from zerorouter.arrays import BoolArray, Float32Array
 from zerorouter.evaluation.baselines._hashing import prompt_hashes, salt_of
+from zerorouter.evaluation.baselines._pool import Remembering
 from zerorouter.evaluation.baselines.knn import Knn
 from zerorouter.evaluation.contracts import (
     FittedMethod,
@@ -50,7 +51,7 @@ class RandomFeatures(Method):
 class _Noisy(FittedMethod):
     def __init__(self, inner: FittedMethod, salt: int) -> None:
         self._inner, self._salt = inner, salt
-        self._last: tuple[PromptSet, PromptSet] | None = None
+        self._noisy = Remembering(lambda prompts: _noise(prompts, salt))
 
     def predict(self, prompts: PromptSet) -> Forecast:
         return self._inner.predict(self._noisy(prompts))
@@ -62,11 +63,6 @@ class _Noisy(FittedMethod):
         self, prompts: PromptSet, eligible: BoolArray
     ) -> Sequence[OperatingPoint] | None:
         return self._inner.operating_points(self._noisy(prompts), eligible)
-
-    def _noisy(self, prompts: PromptSet) -> PromptSet:
-        if self._last is None or self._last[0] is not prompts:
-            self._last = (prompts, _noise(prompts, self._salt))
-        return self._last[1]
 
 
 def _noise(prompts: PromptSet, salt: int) -> PromptSet:

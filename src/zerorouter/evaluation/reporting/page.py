@@ -33,7 +33,6 @@ from zerorouter.evaluation.reporting.measures import (
 from zerorouter.evaluation.reporting.provenance import facts
 from zerorouter.evaluation.reporting.tables import (
     POOLED,
-    VERDICTS,
     Cell,
     Comparisons,
     Place,
@@ -50,6 +49,7 @@ from zerorouter.evaluation.reporting.tables import (
     superscript,
 )
 from zerorouter.evaluation.rows import Row
+from zerorouter.evaluation.statistics import VERDICTS
 
 _MARKS = {"won": "▲", "tied": "=", "lost": "▼", "inconclusive": "?"}
 _LEAD = 240  # characters of a line that is still set large
