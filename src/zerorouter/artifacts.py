@@ -48,10 +48,7 @@ def save_folder(
         **facts,
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if folder.exists() and not _replaceable(folder):
-        raise ArtifactError(
-            f"{folder} exists and is not a {format_name} folder; choose another place or remove it"
-        )
+    require_place(folder, format_name=format_name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -70,6 +67,21 @@ def save_folder(
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
         raise ArtifactError(f"cannot write {folder}: {error}") from error
+
+
+def require_place(folder: Path, *, format_name: str) -> None:
+    """Refuse a place that a save would not take; worth asking before hours of work.
+
+    Raises:
+        ArtifactError: something else stands there, or stands in the way.
+    """
+    if folder.exists() and not _replaceable(folder, format_name):
+        raise ArtifactError(
+            f"{folder} exists and is not a {format_name} folder; choose another place or remove it"
+        )
+    nearest = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ArtifactError(f"cannot write {folder}: {nearest} is not a folder that can be written")
 
 
 def load_folder(
@@ -129,9 +141,17 @@ def _read_manifest(path: Path, format_name: str) -> dict[str, Any]:
     return manifest
 
 
-def _replaceable(folder: Path) -> bool:
-    """Whether a save may take the place: an empty folder, or an artifact of ours."""
-    return folder.is_dir() and (not any(folder.iterdir()) or (folder / MANIFEST).is_file())
+def _replaceable(folder: Path, format_name: str) -> bool:
+    """Whether a save may take the place: an empty folder, or an artifact of the same format."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        _read_manifest(folder / MANIFEST, format_name)
+    except CorruptArtifactError:
+        return False
+    return {entry.name for entry in folder.iterdir()} <= {ARRAYS, MANIFEST}
 
 
 def _write(path: Path, payload: bytes) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zerorouter.artifacts import require_place
 from zerorouter.data.importing import data_digest
 from zerorouter.data.reading import read_folders
 from zerorouter.fitting import FittingSettings, Report, fit_space, with_version
 from zerorouter.linking import load_aliases, respondent_cards
 from zerorouter.predict.encoders import Encoder
-from zerorouter.space import LatentSpace
+from zerorouter.space import FORMAT, LatentSpace
 
 
 def calibrate(
@@ -42,6 +43,8 @@ def calibrate(
         ArtifactError: the space cannot be written.
     """
     paths = [Path(folder) for folder in folders]
+    if out is not None:
+        require_place(Path(out), format_name=FORMAT)
     if report:
         report("reading records", 0.0)
     matrix = read_folders(paths, aliases=load_aliases())

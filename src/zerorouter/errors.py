@@ -110,7 +110,12 @@ class MissingExtraError(ZeroRouterError, ImportError):
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name most like ``name``, or None where nothing is close."""
     by_folded = {candidate.casefold(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    folded = name.casefold()
+    # "gpt-4o" is nearer to "gpt-4o-2024-08-06" than to "gpt-4-0613", which shares more letters.
+    longer = [candidate for candidate in by_folded if folded and candidate.startswith(folded)]
+    if longer:
+        return by_folded[max(longer, key=lambda candidate: (-len(candidate), candidate))]
+    close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 
 

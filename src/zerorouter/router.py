@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,7 +21,8 @@ import numpy as np
 
 from zerorouter.arrays import BoolArray
 from zerorouter.catalog import Catalog, ModelSpec
-from zerorouter.errors import InputError, NoEligibleModelError, UnknownNameError
+from zerorouter.config import Config
+from zerorouter.errors import ConfigError, InputError, NoEligibleModelError, UnknownNameError
 from zerorouter.predict.encoders import Encoder
 from zerorouter.predict.items import PromptReadings
 from zerorouter.predict.prompt import Prompt, read_prompt
@@ -99,19 +100,49 @@ class Router:
         ``ZEROROUTER_SPACE`` names another default. Models that came with the records of
         a space of one's own join the pool; where the catalog knows one, its card holds.
         """
-        named = path or os.environ.get("ZEROROUTER_SPACE") or None
-        space = LatentSpace.load(None if named is None else Path(named))
-        known = Catalog.load() if catalog is None else catalog
+        space = _load_space(path)
         return cls(
             space,
-            known.with_models(
-                replace(known.get(own.name), in_default_pool=True) if own.name in known else own
-                for own in space.models
-            ),
+            _joined(Catalog.load() if catalog is None else catalog, space),
             models=models,
             policies=policies,
             default_policy=default_policy,
         )
+
+    @classmethod
+    def from_config(cls, config: Config, *, space: str | Path | None = None) -> Router:
+        """The router that a configuration asks for.
+
+        Args:
+            config: Names the space, the policies, the models to route to and their prices.
+            space: Folder of a space, in place of the configuration's.
+
+        Raises:
+            ConfigError: it names a model or a policy that does not exist.
+            NoEligibleModelError: it leaves no model.
+        """
+        latent = _load_space(space or config.space)
+        catalog = _joined(Catalog.load(), latent)
+        names = [name for name in config.apply_to(catalog).names if name in latent]
+        if not names:
+            raise NoEligibleModelError(
+                f"{config.path or 'the default pool'}: no model is left whose ability the space "
+                "knows; allow models that 'zerorouter models' lists, shorten the deny list, or "
+                "calibrate with records whose models.csv has prices"
+            )
+        try:
+            return cls(
+                latent,
+                catalog.with_prices(config.prices),
+                models=names,
+                policies={
+                    name: Policy(name=name, **asdict(numbers))
+                    for name, numbers in config.policies.items()
+                },
+                default_policy=config.policy,
+            )
+        except UnknownNameError as error:
+            raise ConfigError(f"{config.path}: policy: {error}") from error
 
     @property
     def space(self) -> LatentSpace:
@@ -190,6 +221,8 @@ class Router:
             min_accuracy=min_accuracy, max_cost_usd=max_cost_usd, max_latency_s=max_latency_s
         )
         wishes = _wishes(models, exclude)
+        if isinstance(prompts, str):
+            raise InputError("prompts is one text; a list of prompts is wanted, or `route`")
         read = self._read_all(prompts)
         readings, estimates = self._estimate(read)
         out = []
@@ -327,16 +360,32 @@ class Router:
         )
 
 
+def _load_space(path: str | Path | None) -> LatentSpace:
+    named = path or os.environ.get("ZEROROUTER_SPACE") or None
+    return LatentSpace.load(None if named is None else Path(named))
+
+
+def _joined(catalog: Catalog, space: LatentSpace) -> Catalog:
+    """The catalog with the models that came with the space's records, all in the pool."""
+    return catalog.with_models(
+        replace(catalog.get(own.name), in_default_pool=True) if own.name in catalog else own
+        for own in space.models
+    )
+
+
 def _pool_of(
     catalog: Catalog, space: LatentSpace, models: Iterable[str] | None
 ) -> tuple[ModelSpec, ...]:
+    if isinstance(models, str):
+        raise InputError(f"models is the text {models!r}; a list of names is wanted")
     if models is not None:
         specs = tuple(catalog.get(name) for name in models)
     else:
         specs = tuple(spec for spec in catalog.pool() if spec.name in space)
     if not specs:
         raise NoEligibleModelError(
-            "the pool is empty: no model of the catalog is in the space; name models that both know"
+            "the pool is empty: the space has no ability for any model on offer; allow models that "
+            "'zerorouter models' lists, or calibrate with records whose models.csv has prices"
         )
     return specs
 

@@ -38,6 +38,7 @@ def world(
     priced: bool = True,
     fractional: bool = False,
     signal: float = 6.0,
+    own_signal: float | None = None,
 ) -> World:
     """Prompts on a sphere; one direction is hard for all, and each model has one of its own.
 
@@ -54,7 +55,8 @@ def world(
     structure[:, FEATURE_NAMES.index("n_options")] = rng.choice([0.0, 0.0, 4.0], n)
     tokens = np.round(np.exp(4 + 2.5 * (embedding @ shared) + 0.1 * rng.standard_normal(n))) + 1
     level = np.linspace(-0.5, 1.5, n_models)
-    logit = level[:, None] - signal * embedding @ shared + signal * own @ embedding.T
+    apart = signal if own_signal is None else own_signal
+    logit = level[:, None] - signal * embedding @ shared + apart * own @ embedding.T
     p = 1 / (1 + np.exp(-logit))
     scores = (rng.random(p.shape) < p).astype(np.float32)
     if fractional:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zerorouter.cli.common import console, json_option, print_json, progress, typed_errors
+from zerorouter.cli.common import json_option, print_json, progress, say, typed_errors
 
 
 @click.command("calibrate")
@@ -14,8 +14,22 @@ from zerorouter.cli.common import console, json_option, print_json, progress, ty
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where to."
 )
-@click.option("--dims", default=3, show_default=True, help="Latent dimensions.")
-@click.option("--seed", default=0, show_default=True, help="Seed of templates, folds, centroids.")
+@click.option(
+    "--dims",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="K",
+    help="Latent dimensions.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of templates, folds, centroids.",
+)
 @click.option(
     "--preference",
     multiple=True,
@@ -58,7 +72,12 @@ def command(
     if as_json:
         print_json(summary)
         return
-    out_console = console()
     for key, value in summary.items():
-        out_console.print(f"{key:18s} {value}", soft_wrap=True)
-    out_console.print(f'try: zerorouter route "..." --space {out}', soft_wrap=True)
+        say(f"{key:18s} {value}")
+    if not space.models:
+        say(
+            "note: models.csv of the records has no prices, so that only respondents which the "
+            "catalog knows can be routed to",
+            err=True,
+        )
+    say(f'try: zerorouter route "..." --space {out}')

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +17,6 @@ import click
 from zerorouter.errors import PromptError, ZeroRouterError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from zerorouter.config import Config
     from zerorouter.fitting import Report
     from zerorouter.router import Router
 
@@ -79,12 +78,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def console() -> Console:
-    """Where tables for people go; a pipe is given the width of a wide terminal."""
-    from rich.console import Console
+def width() -> int:
+    """Columns to print in: the terminal's, and a wide one's where output goes to a pipe."""
+    return shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
 
-    piped = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(highlight=False, width=piped)
+
+def say(text: str, **style: Any) -> None:
+    """A sentence: wrapped at words on a terminal, one line in a pipe."""
+    if sys.stdout.isatty():
+        text = textwrap.fill(text, width(), subsequent_indent="  ", break_long_words=False)
+    click.secho(text, **style)
 
 
 def patterns(text: str | None) -> tuple[str, ...]:
@@ -115,26 +118,12 @@ def read_prompt_text(argument: str) -> str:
         ) from error
 
 
-def open_router(space: Path | None, config_path: Path | None) -> tuple[Router, Config]:
+def open_router(space: Path | None, config_path: Path | None) -> Router:
     """The router that options and configuration ask for."""
-    from dataclasses import asdict
-
-    from zerorouter.catalog import Catalog
     from zerorouter.config import load_config
     from zerorouter.router import Router
-    from zerorouter.routing.policy import Policy
 
-    config = load_config(config_path)
-    router = Router.load(
-        space or config.space,
-        catalog=config.apply_to(Catalog.load()),
-        policies={
-            name: Policy(name=name, **asdict(settings))
-            for name, settings in config.policies.items()
-        },
-        default_policy=config.policy,
-    )
-    return router, config
+    return Router.from_config(load_config(config_path), space=space)
 
 
 @contextmanager

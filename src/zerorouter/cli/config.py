@@ -38,9 +38,11 @@ def show(config_path: Path | None, as_json: bool) -> None:
 @typed_errors
 def check(config_path: Path | None, as_json: bool) -> None:
     """Check the configuration file, and that it names known policies and models."""
-    from zerorouter.cli.common import open_router
+    from zerorouter.config import load_config
+    from zerorouter.router import Router
 
-    _, config = open_router(None, config_path)
+    config = load_config(config_path)
+    Router.from_config(config)
     if as_json:
         print_json({"ok": True, "path": None if config.path is None else str(config.path)})
     else:

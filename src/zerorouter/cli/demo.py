@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zerorouter.cli.common import (
-    console,
     open_router,
     print_json,
     router_options,
+    say,
     typed_errors,
 )
 
@@ -70,7 +70,7 @@ PRESETS = ("quality", "balanced", "cost", "latency")
 @typed_errors
 def command(space: Path | None, config_path: Path | None, as_json: bool) -> None:
     """Route six very different prompts under each preset, and show what it saves."""
-    router, _ = open_router(space, config_path)
+    router = open_router(space, config_path)
     decided = {
         (label, preset): router.route(text, policy=preset, **options)
         for label, text, options in PROMPTS
@@ -102,57 +102,55 @@ def _strongest(router: Router, decisions: list[Decision]) -> str:
 
 
 def _show(router: Router, decided: dict[tuple[str, str], Decision], strongest: str) -> None:
-    from rich.table import Table
+    from zerorouter.cli.common import width
+    from zerorouter.cli.tables import Column, lines
+    from zerorouter.routing.wording import percent, seconds, usd
 
-    from zerorouter.cli.wording import percent, seconds, usd
-
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in ("prompt", "policy", "model", "P(correct)", "90% interval", "cost", "latency"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("P(correct)", "cost", "latency") else "left",
-            no_wrap=True,
-        )
-    spent = dict.fromkeys(PRESETS, 0.0)
-    right = dict.fromkeys(PRESETS, 0.0)
-    always = always_right = 0.0
-    for label, _, _ in PROMPTS:
-        for preset in PRESETS:
-            d = decided[label, preset]
-            spent[preset] += d.cost_usd
-            right[preset] += d.p_correct
-            table.add_row(
-                label if preset == PRESETS[0] else "",
-                preset,
-                d.model,
-                percent(d.p_correct),
-                f"{percent(d.p_correct_low)} to {percent(d.p_correct_high)}",
-                usd(d.cost_usd),
-                seconds(d.latency_s),
-            )
-        table.add_section()
-        row = next(c for c in decided[label, "quality"].candidates if c.model == strongest)
-        always += row.cost_usd
-        always_right += row.p_correct
-    out = console()
-    out.print(table)
-    n = len(PROMPTS)
-    out.print(
+    made = list(decided.values())
+    head, *rows = lines(
+        [
+            Column("  policy", [f"  {preset}" for _, preset in decided]),
+            Column("model", [d.model for d in made]),
+            Column("P(correct), 90%", [_interval(d) for d in made]),
+            Column("cost", [usd(d.cost_usd) for d in made], right=True),
+            Column("latency", [seconds(d.latency_s) for d in made], right=True),
+        ],
+        width(),
+    )
+    click.secho(head, bold=True)
+    for (label, preset), row in zip(decided, rows, strict=True):
+        if preset == PRESETS[0]:
+            click.secho(label, bold=True)
+        click.echo(row)
+    rivals = [
+        next(c for c in decided[label, "quality"].candidates if c.model == strongest)
+        for label, _, _ in PROMPTS
+    ]
+    always, n = sum(c.cost_usd for c in rivals), len(PROMPTS)
+    right = sum(c.p_correct for c in rivals) / n
+    click.echo()
+    say(
         f"Always using the strongest model, {strongest}: {usd(always)} for these {n} prompts, "
-        f"{percent(always_right / n)} expected right.",
-        soft_wrap=True,
+        f"{percent(right)} expected right."
     )
     for preset in PRESETS:
-        out.print(
-            f"  {preset:9s} {usd(spent[preset]):>10s}  {percent(right[preset] / n)} expected "
-            f"right, {_change(spent[preset], always)}",
-            soft_wrap=True,
+        chosen = [decided[label, preset] for label, _, _ in PROMPTS]
+        spent = sum(d.cost_usd for d in chosen)
+        click.echo(
+            f"  {preset:9s} {usd(spent):>8s}  {percent(sum(d.p_correct for d in chosen) / n)} "
+            f"expected right, {_change(spent, always)}"
         )
-    out.print(
-        "Expected values under the shipped space and catalog; costs are output lengths from "
-        f"records times list prices. Pool: {len(router.models)} models.",
-        soft_wrap=True,
+    say(
+        "Expected values under the space and the catalog in use; costs are output lengths from "
+        f"records times list prices. Pool: {len(router.models)} models."
     )
+
+
+def _interval(decision: Decision) -> str:
+    from zerorouter.routing.wording import percent
+
+    low, high = percent(decision.p_correct_low), percent(decision.p_correct_high)
+    return f"{percent(decision.p_correct)} ({low} to {high})"
 
 
 def _change(spent: float, always: float) -> str:

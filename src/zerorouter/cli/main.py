@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "models": ("zerorouter.cli.models", "List the catalog, or show one model."),
     "demo": ("zerorouter.cli.demo", "Route six very different prompts under each preset."),
     "calibrate": ("zerorouter.cli.calibrate", "Fit a latent space to evaluation records."),
+    "evaluate": ("zerorouter.cli.evaluate", "Compare routing methods on evaluation records."),
     "import": ("zerorouter.cli.importing", "Bring evaluation records into the data format."),
     "config": ("zerorouter.cli.config", "Show, check or describe the configuration."),
 }
@@ -62,10 +64,15 @@ def command() -> None:
 
 
 def main() -> None:
-    """Entry point: typed errors become one line on standard error and exit code 1."""
+    """Entry point: what cannot be written is one line on standard error and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an encoding without "±" is no failure
     try:
         command(prog_name="zerorouter")
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does. Not an error of ours.
+    except OSError as error:
+        # Whatever is still buffered would fail again when the interpreter closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # which is `head` having read enough
+            click.echo(f"error: {error}", err=True)
         sys.exit(1)

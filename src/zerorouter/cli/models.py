@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zerorouter.cli.common import console, print_json, router_options, typed_errors
+from zerorouter.cli.common import print_json, router_options, say, typed_errors
 
 if TYPE_CHECKING:
     from zerorouter.catalog import Catalog, ModelSpec, PriceReport
@@ -36,11 +36,11 @@ def command(
     """List the catalog, or show the model NAME.
 
     Ability is a model's place on the general dimension of the latent space, in standard
-    deviations of the population, with its standard error.
+    deviations of the population, with the half width of its 90% interval.
     """
     from zerorouter.cli.common import open_router
 
-    router, _ = open_router(space, config_path)
+    router = open_router(space, config_path)
     catalog, latent = router.catalog, router.space
     report = None
     if prices_from is not None:
@@ -74,9 +74,7 @@ def _facts(spec: ModelSpec, space: LatentSpace) -> dict[str, Any]:
 
 
 def _show_all(specs: list[ModelSpec], space: LatentSpace, n_catalog: int) -> None:
-    from rich.table import Table
-
-    from zerorouter.cli.wording import bar
+    from zerorouter.cli.tables import Column, bar, show
 
     general = {
         spec.name: (
@@ -89,54 +87,61 @@ def _show_all(specs: list[ModelSpec], space: LatentSpace, n_catalog: int) -> Non
     }
     low = min((m - 2 * s for m, s in general.values()), default=0.0)
     high = max((m + 2 * s for m, s in general.values()), default=1.0)
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("model", no_wrap=True)
-    table.add_column("released", no_wrap=True)
-    table.add_column("ability", justify="right", no_wrap=True)
-    table.add_column("90% interval", no_wrap=True)
-    table.add_column("$/M in", justify="right")
-    table.add_column("$/M out", justify="right")
-    table.add_column("tok/s", justify="right")
-    table.add_column("context", justify="right")
-    table.add_column("can", no_wrap=True)
-    for spec in sorted(specs, key=lambda s: -general.get(s.name, (-9e9, 0.0))[0]):
-        known = general.get(spec.name)
-        price = spec.price
-        table.add_row(
-            spec.name,
-            spec.released or "",
-            f"{known[0]:+.2f} ± {1.645 * known[1]:.2f}" if known else "not yet",
-            bar(*known, low, high) if known else "",
-            f"{price.input_usd_per_mtok:g}" if price else "?",
-            f"{price.output_usd_per_mtok:g}" if price else "?",
-            f"{spec.throughput_tok_s:.0f}" if spec.throughput_tok_s else "",
-            f"{spec.context_tokens:,}" if spec.context_tokens else "",
-            " ".join(sorted(spec.capabilities)),
-        )
-    out = console()
-    out.print(table)
-    out.print(f"{len(specs)} models; the catalog holds {n_catalog} (--all shows them)")
+    listed = sorted(specs, key=lambda s: -general.get(s.name, (-9e9, 0.0))[0])
+    known = [general.get(spec.name) for spec in listed]
+    prices = [spec.price for spec in listed]
+    show(
+        [
+            Column("model", [spec.name for spec in listed]),
+            Column("released", [spec.released or "" for spec in listed], rank=3),
+            Column(
+                "ability, 90%",
+                [f"{k[0]:+.2f} ± {1.645 * k[1]:.2f}" if k else "not yet" for k in known],
+                right=True,
+            ),
+            Column("", [bar(*k, low, high) if k else "" for k in known], rank=4),
+            Column(
+                "$/M in", [f"{p.input_usd_per_mtok:g}" if p else "?" for p in prices], right=True
+            ),
+            Column(
+                "$/M out", [f"{p.output_usd_per_mtok:g}" if p else "?" for p in prices], right=True
+            ),
+            Column(
+                "tok/s",
+                [f"{s.throughput_tok_s:.0f}" if s.throughput_tok_s else "" for s in listed],
+                rank=2,
+                right=True,
+            ),
+            Column(
+                "context",
+                [f"{s.context_tokens:,}" if s.context_tokens else "" for s in listed],
+                rank=1,
+                right=True,
+            ),
+            Column("can", [" ".join(sorted(s.capabilities)) for s in listed], rank=5),
+        ]
+    )
+    say(f"{len(specs)} models; the catalog holds {n_catalog} (--all shows them)")
 
 
 def _show_one(spec: ModelSpec, space: LatentSpace) -> None:
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    facts = {}
     for key, value in spec.to_dict().items():
         if key == "price":
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         elif isinstance(value, list):
             value = ", ".join(value)
-        table.add_row(key, str(value))
+        facts[key] = str(value)
     if spec.name in space:
         at = int(space.index([spec.name])[0])
         mean, sd = space.abilities.mean[at], space.abilities.sd[at]
         for k, (m, s) in enumerate(zip(mean, sd, strict=True)):
             label = "ability, general" if k == 0 else f"ability, specific {k}"
-            table.add_row(label, f"{m:+.2f} ± {1.645 * s:.2f} (90%)")
+            facts[label] = f"{m:+.2f} ± {1.645 * s:.2f} (90%)"
     else:
-        table.add_row("ability", "not known yet: the model has not been onboarded")
-    console().print(table)
+        facts["ability"] = "not known yet: the model has not been onboarded"
+    for key, value in facts.items():
+        say(f"{key:18s}  {value}")
 
 
 def _show_report(report: PriceReport, catalog: Catalog) -> None:

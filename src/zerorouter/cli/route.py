@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zerorouter.cli.common import (
-    console,
     open_router,
     patterns,
     print_json,
     read_prompt_text,
     router_options,
+    say,
     typed_errors,
 )
 from zerorouter.errors import PromptError
@@ -28,9 +28,16 @@ if TYPE_CHECKING:
 @click.option(
     "--policy", metavar="NAME", help="quality, balanced (= auto), cost, latency, or yours."
 )
-@click.option("--max-cost", type=float, metavar="USD", help="Largest expected cost of the request.")
-@click.option("--max-latency", type=float, metavar="S", help="Largest expected seconds.")
-@click.option("--min-accuracy", type=float, metavar="P", help="Least P(correct), 0 to 1.")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Largest expected cost of the request.",
+)
+@click.option(
+    "--max-latency", type=click.FloatRange(min=0), metavar="S", help="Largest expected seconds."
+)
+@click.option("--min-accuracy", type=click.FloatRange(0, 1), metavar="P", help="Least P(correct).")
 @click.option("--models", metavar="GLOB,...", help="Only these models.")
 @click.option("--exclude", metavar="GLOB,...", help="Not these models.")
 @click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
@@ -61,12 +68,12 @@ def command(
     """
     text = read_prompt_text(prompt)
     request = _messages(text) if messages else text
-    router, config = open_router(space, config_path)
+    router = open_router(space, config_path)
     decision = router.route(
         request,
         policy=policy,
-        models=patterns(models) or config.allow or (),
-        exclude=patterns(exclude) + config.deny,
+        models=patterns(models),
+        exclude=patterns(exclude),
         min_accuracy=min_accuracy,
         max_cost_usd=max_cost,
         max_latency_s=max_latency,
@@ -80,42 +87,43 @@ def command(
 def _messages(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PromptError(
             f"--messages wants a JSON list of chat messages; the text is not JSON: {error}"
         ) from error
 
 
 def _show(decision: Decision, explain: bool) -> None:
-    from rich.table import Table
+    from zerorouter.cli.tables import Column, show
+    from zerorouter.routing.wording import percent, seconds, usd
 
-    from zerorouter.cli.wording import percent, seconds, usd
-
-    out = console()
-    out.print(f"[bold green]{decision.model}[/]")
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    click.secho(decision.model, bold=True, fg="green")
     interval = f"{percent(decision.p_correct_low)} to {percent(decision.p_correct_high)}"
-    table.add_row("P(correct)", f"{percent(decision.p_correct)}  (90% interval {interval})")
-    table.add_row("cost", usd(decision.cost_usd))
-    table.add_row("latency", seconds(decision.latency_s))
-    table.add_row("domain", f"{decision.domain}, difficulty {decision.difficulty:+.1f}")
-    table.add_row("fallbacks", ", ".join(decision.fallbacks[:3]) or "none")
-    out.print(table)
-    for reason in decision.reasons:
-        out.print(f"- {reason}", soft_wrap=True)
+    say(f"P(correct)  {percent(decision.p_correct)}  (90% interval {interval})")
+    say(f"cost        {usd(decision.cost_usd)}")
+    say(f"latency     {seconds(decision.latency_s)}")
+    say(f"fallbacks   {', '.join(decision.fallbacks[:3]) or 'none'}")
+    for reason in decision.reasons[1:]:  # the first says once more what stands above
+        say(f"- {reason}")
     if not explain:
         return
-    out.print(f"- {decision.counterfactual}", soft_wrap=True)
-    candidates = Table("model", "P(correct)", "cost", "latency", "utility", title="candidates")
-    for column in candidates.columns[1:]:
-        column.justify = "right"
-    for c in decision.candidates:
-        candidates.add_row(
-            c.model, percent(c.p_correct), usd(c.cost_usd), seconds(c.latency_s), f"{c.utility:.5f}"
-        )
-    out.print(candidates)
+    say(f"- {decision.counterfactual}")
+    weighed = decision.candidates
+    click.echo()
+    show(
+        [
+            Column("candidate", [c.model for c in weighed]),
+            Column("P(correct)", [percent(c.p_correct) for c in weighed], right=True),
+            Column("cost", [usd(c.cost_usd) for c in weighed], right=True),
+            Column("latency", [seconds(c.latency_s) for c in weighed], rank=2, right=True),
+            Column("utility, $", [f"{c.utility:.5f}" for c in weighed], rank=1, right=True),
+        ]
+    )
     if decision.excluded:
-        excluded = Table("model", "why it was left out", title="excluded")
-        for x in decision.excluded:
-            excluded.add_row(x.model, x.reason)
-        out.print(excluded)
+        click.echo()
+        show(
+            [
+                Column("left out", [x.model for x in decision.excluded]),
+                Column("why", [x.reason for x in decision.excluded]),
+            ]
+        )

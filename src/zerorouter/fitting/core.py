@@ -79,7 +79,16 @@ def fit(evidence: Evidence, settings: FittingSettings, report: Report | None = N
     """
     require_extra("scipy", "fit", "calibrating a space")
     require_extra("sklearn", "fit", "calibrating a space")
-    tell = report or (lambda _stage, _share: None)
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    # One thread: sums keep one order, so that a seed gives the same space on every machine, and
+    # the many small steps do not wait for threads that a busy machine does not run (2 s became
+    # 35 s on two cores).
+    with threadpool_limits(limits=1):
+        return _fit(evidence, settings, report or (lambda _stage, _share: None))
+
+
+def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
     scored, features = evidence.scored, evidence.features
     standardise = Standardiser.fit(features)
     x = standardise(features)

@@ -59,7 +59,7 @@ _EXPORT_RECIPE: Final = """make it in an environment of its own, from ZeroRouter
 _CLS, _SEP = 101, 102  # the marks that BERT puts around a text
 _MINILM_PIECE: Final = MINILM_MAX_TOKENS - 2
 _INT16_ROWS: Final = 32767 // 127  # so many int8 rows can be summed without leaving int16
-_CACHED_WORDS: Final = 50_000
+_CACHED_WORDS: Final = 20_000
 
 
 class Encoder(Protocol):
@@ -143,6 +143,8 @@ class WordPieces:
 
     def _pieces(self, word: str) -> list[int]:
         """Greedy longest-match split of a word that is no entry itself."""
+        if len(word) > self._MAX_WORD_CHARS:
+            return [self._unknown]
         found = self._split.get(word)
         if found is None:
             found = self._split_word(word)
@@ -152,8 +154,6 @@ class WordPieces:
         return found
 
     def _split_word(self, word: str) -> list[int]:
-        if len(word) > self._MAX_WORD_CHARS:
-            return [self._unknown]
         pieces: list[int] = []
         start, mark = 0, ""
         while start < len(word):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from zerorouter.arrays import BoolArray, Float64Array, IntArray
@@ -67,13 +69,24 @@ def require_prices(estimates: Estimates, row: int, allowed: IntArray) -> None:
     Raises:
         MissingPriceError: a candidate has no price; says how to set one.
     """
-    unpriced = allowed[np.isnan(estimates.cost_usd[row, allowed])]
-    if len(unpriced):
-        name = estimates.models[int(unpriced[0])]
+    unpriced = np.isnan(estimates.cost_usd[row])
+    if unpriced.any() and unpriced[allowed].any():
+        name = estimates.models[int(allowed[unpriced[allowed]][0])]
         raise MissingPriceError(
             f"model {name!r} has no price, and a policy in dollars needs one; set it under "
             f"'prices:' in the configuration, or leave the model out with --exclude {name}"
         )
+
+
+def _reached(nearness: float) -> str:
+    """A bound that would do, in four digits: rounded to the side on which it still does.
+
+    ``nearness`` is a cost or a latency, which may be rounded up, or minus a probability.
+    """
+    if nearness == 0:
+        return "0"
+    digits = min(max(3 - math.floor(math.log10(abs(nearness))), 0), 12)
+    return f"{abs(math.ceil(nearness * 10**digits) / 10**digits):.{digits}f}"
 
 
 def infeasible(
@@ -112,9 +125,6 @@ def infeasible(
         if len(pool) == 0:
             pool = np.arange(len(allowed))
         at = pool[np.argmin(nearness[bound][pool])]
-        reached = {"min_accuracy": p, "max_cost_usd": cost, "max_latency_s": latency}[bound][at]
-        told.append(
-            f"{bound}={value:g} is out of reach: the nearest is {reached:.4g} "
-            f"({estimates.models[int(allowed[at])]})"
-        )
+        model, nearest = estimates.models[int(allowed[at])], _reached(float(nearness[bound][at]))
+        told.append(f"{bound}={value:g} is out of reach: the nearest is {nearest} ({model})")
     return NoEligibleModelError("no model keeps the bounds; " + "; ".join(told))

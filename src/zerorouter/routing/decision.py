@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from zerorouter.arrays import Float64Array, IntArray
 from zerorouter.routing import choice
 from zerorouter.routing.estimates import Estimates
 from zerorouter.routing.policy import Policy
+from zerorouter.routing.wording import percent, seconds, usd
 
 LOW_SUPPORT = 0.25  # below this share of calibrated prompts lie farther out than this one
 
@@ -152,9 +155,9 @@ class Decision:
         w, e = self.weighing, self.weighing.estimates
         out = [
             f"{self.model} has the largest utility under {w.policy.name!r}: "
-            f"{_percent(self.p_correct)} likely to be right "
-            f"({_percent(self.p_correct_low)} to {_percent(self.p_correct_high)}), "
-            f"{_usd(self.cost_usd)}, about {self.latency_s:.1f} s"
+            f"{percent(self.p_correct)} likely to be right "
+            f"({percent(self.p_correct_low)} to {percent(self.p_correct_high)}), "
+            f"{usd(self.cost_usd)}, about {seconds(self.latency_s)}"
         ]
         strongest = w.strongest
         if strongest == w.chosen:
@@ -165,7 +168,7 @@ class Decision:
             times = f", {cost / self.cost_usd:.1f} times as much" if self.cost_usd > 0 else ""
             out.append(
                 f"{e.models[strongest]} would be right {gain:.1f} points more often "
-                f"and cost {_usd(cost)}{times}"
+                f"and cost {usd(cost)}{times}"
             )
         out.append(f"reads as {self.domain}, difficulty {self.difficulty:+.1f}")
         if self.requirements:
@@ -173,7 +176,7 @@ class Decision:
         if self.support < LOW_SUPPORT:
             out.append(
                 f"unlike most calibrated prompts (support {self.support:.2f}), "
-                "so the interval is wide"
+                "which widens the interval"
             )
         return tuple(out)
 
@@ -198,69 +201,76 @@ class Decision:
             "requirements": list(self.requirements),
             "support": self.support,
             "fallbacks": list(self.fallbacks),
-            "excluded": [asdict(x) for x in self.excluded],
-            "candidates": [asdict(c) for c in self.candidates],
+            "excluded": [dict(vars(x)) for x in self.excluded],
+            "candidates": [dict(vars(c)) for c in self.candidates],
             "reasons": list(self.reasons),
             "counterfactual": self.counterfactual,
             "space_version": self.space_version,
         }
 
 
-def _counterfactual(w: Weighing) -> str:
-    """The nearest flip along one number: the value of a correct answer, or a rival's price.
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """A change of one number at which a rival draws level with the chosen model.
+
+    Attributes:
+        model: The rival, chosen as soon as the change goes any farther.
+        value_of_correct_usd: What a correct answer would have to be worth, or None.
+        cost_share: The share of its cost that the rival would have to charge, or None.
+        size: |log| of the ratio of the new number to the old.
+    """
+
+    model: str
+    value_of_correct_usd: float | None = None
+    cost_share: float | None = None
+    size: float
+
+
+def nearest_flip(w: Weighing) -> Flip | None:
+    """The smallest change of the value of a correct answer, or of a rival's price, that flips.
 
     With rewards V p - k, where k is what cost and waiting take, rival j overtakes the chosen
     model i where V = (k_i - k_j) / (p_i - p_j). A price flips it where the rival's cost falls
-    by the gap in utility. The change of least |log ratio| is told.
+    by the gap in utility.
     """
     e, policy, i = w.estimates, w.policy, w.chosen
-    found: list[tuple[float, str]] = []
-    p_i, c_i = float(e.p_correct[0, i]), float(e.cost_usd[0, i])
-    k_i = c_i + policy.value_of_second_usd * float(e.latency_s[0, i])
     value = policy.value_of_correct_usd
+    p = e.p_correct[0].astype(np.float64)
+    k = e.cost_usd[0] + policy.value_of_second_usd * e.latency_s[0]
+    found = []
     for j in (int(j) for j in w.allowed if j != i):
-        name = e.models[j]
-        p_j, c_j = float(e.p_correct[0, j]), float(e.cost_usd[0, j])
-        k_j = c_j + policy.value_of_second_usd * float(e.latency_s[0, j])
-        if p_i != p_j and value > 0:
-            flip = (k_i - k_j) / (p_i - p_j)
+        name, c_j = e.models[j], float(e.cost_usd[0, j])
+        if p[i] != p[j] and value > 0:
+            flip = float((k[i] - k[j]) / (p[i] - p[j]))
             if flip > 0:
-                word = "more" if flip >= value else "less"
-                found.append(
-                    (
-                        abs(math.log(flip / value)),
-                        f"{name} would be chosen if a correct answer were worth {word} than "
-                        f"{_usd(flip)} (now {_usd(value)})",
-                    )
-                )
+                size = abs(math.log(flip / value))
+                found.append(Flip(model=name, value_of_correct_usd=flip, size=size))
         gap = float(w.utility[i] - w.utility[j])
         if 0 < gap < c_j:
-            found.append(
-                (
-                    abs(math.log(1 - gap / c_j)),
-                    f"{name} would be chosen if it cost {100 * gap / c_j:.0f}% less",
-                )
-            )
-    if not found:
-        return "no single change of value or price flips the choice: no other model is allowed"
-    return min(found)[1]
+            share = 1 - gap / c_j
+            found.append(Flip(model=name, cost_share=share, size=-math.log(share)))
+    return min(found, key=lambda flip: flip.size, default=None)
+
+
+def _counterfactual(w: Weighing) -> str:
+    flip = nearest_flip(w)
+    if flip is None:
+        why = "no other model is allowed" if len(w.allowed) == 1 else "the others are too far off"
+        return f"no single change of value or price flips the choice: {why}"
+    if flip.cost_share is not None:
+        return f"{flip.model} would be chosen if it cost {percent(1 - flip.cost_share)} less"
+    p = w.estimates.p_correct[0]
+    dearer = p[w.estimates.models.index(flip.model)] > p[w.chosen]
+    return (
+        f"{flip.model} would be chosen if a correct answer were worth "
+        f"{'more' if dearer else 'less'} than {usd(flip.value_of_correct_usd or 0.0)} "
+        f"(now {usd(w.policy.value_of_correct_usd)})"
+    )
 
 
 def _bound_reason(e: Estimates, j: int, policy: Policy) -> str:
     if policy.min_accuracy is not None and e.p_correct[0, j] < policy.min_accuracy:
         return f"P(correct) {e.p_correct[0, j]:.2f} is below {policy.min_accuracy:g}"
     if policy.max_cost_usd is not None and not e.cost_usd[0, j] <= policy.max_cost_usd:
-        return f"costs {_usd(float(e.cost_usd[0, j]))}, above {_usd(policy.max_cost_usd)}"
-    return f"takes {e.latency_s[0, j]:.1f} s, above {policy.max_latency_s:g} s"
-
-
-def _percent(p: float) -> str:
-    return f"{100 * p:.0f}%"
-
-
-def _usd(value: float) -> str:
-    """Dollars with two significant digits however small."""
-    if value == 0:
-        return "$0"
-    digits = max(2, 1 - math.floor(math.log10(abs(value))))
-    return f"${value:.{digits}f}"
+        return f"costs {usd(float(e.cost_usd[0, j]))}, above {usd(policy.max_cost_usd)}"
+    return f"takes {seconds(float(e.latency_s[0, j]))}, above {policy.max_latency_s:g} s"

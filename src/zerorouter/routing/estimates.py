@@ -17,6 +17,7 @@ from zerorouter.space import LatentSpace
 # Speeds of a model that nobody has timed: the medians of the catalog.
 DEFAULT_TTFT_S = 0.5
 DEFAULT_TPOT_S = 0.0125
+FARTHEST_DIFFICULTY = 3.0  # standard units; answer lengths are not extrapolated beyond
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,7 +138,9 @@ class Pool:
         """
         items = readings.items
         mean, sd = self.difficulty_scale
-        difficulty = np.clip((mean - items.intercept.astype(np.float64)) / sd, -3.0, 3.0)
+        difficulty = (mean - items.intercept.astype(np.float64)) / sd
+        np.minimum(difficulty, FARTHEST_DIFFICULTY, out=difficulty)
+        np.maximum(difficulty, -FARTHEST_DIFFICULTY, out=difficulty)
         tokens = self.lengths.expected_tokens(readings.log_length.astype(np.float64), difficulty)
         np.minimum(tokens, self.max_output_tokens, out=tokens)
         cost = tokens * self.output_usd

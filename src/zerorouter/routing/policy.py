@@ -106,9 +106,14 @@ def find_policy(wanted: str | Policy, custom: Mapping[str, Policy] | None = None
 
     Raises:
         UnknownNameError: nobody has heard of it; the nearest name is suggested.
+        InputError: it is neither a name nor a policy.
     """
     if isinstance(wanted, Policy):
         return wanted
+    if not isinstance(wanted, str):
+        raise InputError(
+            f"the policy is of type {type(wanted).__name__}; a name or a Policy is wanted"
+        )
     if custom and wanted in custom:
         return custom[wanted]
     found = POLICIES.get(ALIASES.get(wanted, wanted))

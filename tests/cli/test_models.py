@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.running import run
+from simulated_records import MODELS, fitted_folder
+
+
+def test_the_list_shows_the_pool_from_strongest_to_weakest_with_error_bars():
+    result = run("models", "--space", fitted_folder(), "--json")
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert set(MODELS) <= set(rows)
+    assert all(len(rows[m]["ability"]) == len(rows[m]["ability_sd"]) == 3 for m in MODELS)
+    table = run("models", "--space", fitted_folder()).stdout.splitlines()
+    simulated = [line.split()[0] for line in table if line.startswith("sim-")]
+    general = [rows[name]["ability"][0] for name in simulated]
+    assert general == sorted(general, reverse=True)
+    assert all("±" in line for line in table if line.startswith("sim-"))
+
+
+def test_all_adds_the_models_that_were_not_onboarded():
+    pool, everything = (json.loads(run("models", "--json", *a).stdout) for a in ([], ["--all"]))
+    assert len(everything) > len(pool) > 40
+    known = {row["name"] for row in everything if row["ability"] is not None}
+    assert known >= {row["name"] for row in pool}
+    assert "not yet" in run("models", "--all").stdout
+
+
+@pytest.mark.parametrize("columns", [80, 100, 140, 200])
+def test_narrow_terminals_lose_whole_columns_and_never_digits(columns):
+    head, *rows = run("models", COLUMNS=str(columns)).stdout.splitlines()[:-1]
+    assert max(map(len, [head, *rows])) <= columns
+    assert "…" not in "".join(rows)
+    for heading in ("model", "ability, 90%", "$/M in", "$/M out"):
+        assert heading in head
+    assert ("released" in head) == (columns >= 100)
+    assert ("can" in head.split()) == (columns >= 200)
+
+
+def test_numbers_stand_in_line():
+    head, *rows = run("models", COLUMNS="80").stdout.splitlines()[:-1]
+    end = head.index("$/M out") + len("$/M out")
+    assert {row[end - 1].strip() != "" and row[end : end + 2].strip() == "" for row in rows} == {
+        True
+    }
+
+
+def test_one_model_is_shown_with_its_card_and_abilities():
+    result = run("models", "o3-mini")
+    for word in ("vendor", "openai", "context_tokens", "ability, general", "±"):
+        assert word in result.stdout
+    assert json.loads(run("models", "o3-mini", "--json").stdout)["name"] == "o3-mini"
+
+
+def test_a_model_outside_the_pool_is_shown_without_an_ability():
+    rows = json.loads(run("models", "--all", "--json").stdout)
+    name = next(row["name"] for row in rows if row["ability"] is None)
+    assert "not been onboarded" in run("models", name).stdout
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name():
+    result = run("models", "o3-mni")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "did you mean 'o3-mini'?" in result.stderr
+
+
+def test_prices_of_a_price_map_are_shown_and_counted(tmp_path):
+    prices = tmp_path / "prices.json"
+    entry = {"input_cost_per_token": 7e-6, "output_cost_per_token": 9e-6, "mode": "chat"}
+    prices.write_text(json.dumps({"o3-mini": entry}))
+    result = run("models", "--prices-from", prices)
+    assert "1 of " in result.stderr
+    row = next(line for line in result.stdout.splitlines() if line.startswith("o3-mini "))
+    assert {"7", "9"} <= set(row.split())
+    assert run("models", "--prices-from", tmp_path / "none.json").exit_code == 1
