@@ -77,7 +77,8 @@ def canonical_rotation(items: ItemParameters, abilities: Abilities) -> Rotation:
     norm = np.linalg.norm(general)
     general = general / norm if norm > 1e-12 else np.eye(k)[0]
     rest = a - np.outer(a @ general, general)
-    spread = np.cov(abilities.mean.T.astype(np.float64)).reshape(k, k)
+    centred = abilities.mean.astype(np.float64) - shift
+    spread = centred.T @ centred / max(abilities.n_respondents, 1)
     # Axes are ordered by variance of the logits: items times the spread of the respondents.
     root = np.linalg.cholesky(spread + 1e-9 * np.eye(k))
     _, _, axes = np.linalg.svd(rest.T @ rest @ root @ root.T)
