@@ -33,6 +33,11 @@ from zerorouter.predict.structure import N_FEATURES
 QUICK = {"n_dims": 3}
 
 
+def everyone(fitted, prompts):
+    """(M,) all models may be chosen."""
+    return np.ones(fitted.predict(prompts).cost_usd.shape[1], dtype=bool)
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -168,7 +173,7 @@ def test_presets_come_first_and_order_accuracy_and_cost():
     data, p = world(4)
     prompts = data.prompts.take(np.arange(100))
     fitted = fit(data)
-    points = fitted.operating_points(prompts)
+    points = fitted.operating_points(prompts, everyone(fitted, prompts))
     assert [point.policy for point in points[:3]] == list(PRESETS)
     assert len(points) == len(PRESETS) + len(SWEEP)
     forecast = fitted.predict(prompts)
@@ -191,7 +196,7 @@ def test_min_lat_sends_prompts_to_models_that_write_little():
     rows = np.arange(len(data.prompts))
     chosen = {
         point.policy: tokens[rows, point.choice].mean()
-        for point in fitted.operating_points(data.prompts)
+        for point in fitted.operating_points(data.prompts, everyone(fitted, data.prompts))
     }
     assert chosen["paper_min_lat"] <= chosen["paper_min_cost"]
     assert chosen["paper_min_lat"] < chosen["paper_max_acc"]
@@ -201,7 +206,10 @@ def test_without_prices_costs_are_nan_and_points_that_need_them_are_left_out():
     data, _ = world(6, priced=False)
     fitted = fit(data)
     assert np.isnan(fitted.predict(data.prompts).cost_usd).all()
-    found = [point.policy for point in fitted.operating_points(data.prompts)]
+    found = [
+        point.policy
+        for point in fitted.operating_points(data.prompts, everyone(fitted, data.prompts))
+    ]
     assert found == ["paper_max_acc", "paper_min_lat"]
 
 
@@ -223,7 +231,7 @@ def test_an_unpriced_model_among_priced_ones_is_never_chosen():
     )
     fitted = fit(partly)
     assert np.isnan(fitted.predict(data.prompts).cost_usd[:, -1]).all()
-    for point in fitted.operating_points(data.prompts):
+    for point in fitted.operating_points(data.prompts, everyone(fitted, data.prompts)):
         assert (point.choice != 11).all()
 
 
@@ -364,5 +372,8 @@ def test_constant_scores_zero_costs_and_one_model_are_survived():
         assert np.isfinite(forecast.p_correct).all()
         assert forecast.p_correct.mean() == pytest.approx(scores.mean(), abs=0.25)
         np.testing.assert_allclose(forecast.cost_usd, 0.0)
-        assert all((point.choice == 0).all() for point in fitted.operating_points(one.prompts))
+        assert all(
+            (point.choice == 0).all()
+            for point in fitted.operating_points(one.prompts, everyone(fitted, one.prompts))
+        )
         assert math.isfinite(fitted.scale.accuracy)

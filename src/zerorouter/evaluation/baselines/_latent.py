@@ -171,7 +171,7 @@ def fit_space(
         start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": MAX_ITERATIONS, "maxcor": 10, "ftol": 2e-6},
+        options={"maxiter": MAX_ITERATIONS, "maxcor": 10, "ftol": 1e-6},
     )
     weights, theta = problem.unpack(np.asarray(found.x, dtype=np.float64))
     return LinearSpace(link=link, weights=weights, theta=theta)

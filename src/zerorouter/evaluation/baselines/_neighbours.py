@@ -20,6 +20,7 @@ from zerorouter.evaluation.contracts import PromptSet
 
 CHUNK = 256  # prompts at a time: at most CHUNK x N similarities are held
 CLIP = np.float32(4.0)  # standard deviations
+OUT_OF_REACH = np.float32(-2.0)  # put in place of a similarity, it keeps a prompt from counting
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from zerorouter.arrays import Float32Array, Float64Array
+from zerorouter.arrays import Float32Array, Float64Array, IntArray
 from zerorouter.evaluation.baselines._neighbours import (
+    OUT_OF_REACH,
     Metric,
     by_mask,
     chunks,
@@ -147,12 +148,25 @@ class NeighbourPart(Part):
             similarity = x[rows] @ self._vectors.T
             for models, columns in self._groups:
                 k = max(1, min(self._most, math.ceil(self._share * len(columns))))
-                weight = weights(similarity[:, columns], k)
-                mean, n = weighted_means(weight, self._scores[np.ix_(models, columns)])
+                among, scores = self._among(similarity, models, columns)
+                mean, n = weighted_means(weights(among, k), scores)
                 n = n[:, None]
                 own = self._means[models]
                 p[rows, models] = (mean * n + self._smoothing * own) / (n + self._smoothing)
         return Forecast(p_correct=clip_p(p), cost_usd=self._costs.predict(prompts))
+
+    def _among(
+        self, similarity: Float32Array, models: IntArray, columns: IntArray
+    ) -> tuple[Float32Array, Float32Array]:
+        """Similarities to the prompts that models answered, for changing, and the scores there."""
+        if 2 * len(columns) < similarity.shape[1]:
+            return similarity[:, columns], self._scores[np.ix_(models, columns)]
+        # Where most are answered, putting the others out of reach is faster than picking.
+        among, scores = similarity.copy(), self._scores[models]
+        unanswered = np.isnan(scores[0])
+        among[:, unanswered] = OUT_OF_REACH
+        scores[:, unanswered] = 0.0
+        return among, scores
 
     def _unlabelled(self, prompts: PromptSet) -> Float64Array:
         """(N, M) what is forecast of models without a single answer."""

@@ -14,7 +14,12 @@ from typing import ClassVar
 import numpy as np
 
 from zerorouter.arrays import Float32Array, Float64Array, FloatArray, IntArray
-from zerorouter.evaluation.baselines._neighbours import Metric, chunks, weights
+from zerorouter.evaluation.baselines._neighbours import (
+    OUT_OF_REACH,
+    Metric,
+    chunks,
+    weights,
+)
 from zerorouter.evaluation.baselines._pool import (
     Costs,
     Part,
@@ -153,7 +158,7 @@ class _Reader:
         for rows in chunks(len(x)):
             similarity = x[rows] @ self.vectors.T
             if groups is not None:
-                similarity[groups[rows, None] == self.groups] = -2.0
+                similarity[groups[rows, None] == self.groups] = OUT_OF_REACH
             weight = weights(similarity, self.k)
             total = weight.sum(axis=1, dtype=np.float64)
             square = np.einsum("ij,ij->i", weight, weight, dtype=np.float64)
