@@ -212,3 +212,32 @@ def test_an_outcome_survives_the_disk(tmp_path):
     np.testing.assert_array_equal(back.p_new["20.0"], outcome.p_new["20.0"])
     shutil.rmtree(tmp_path / "a")
     assert Outcome.load(tmp_path / "a" / "b.npz") is None
+
+
+def test_every_method_with_settings_is_tuned_within_the_same_budget():
+    from evaluation.synthetic import world
+    from zerorouter.evaluation.baselines import METHODS as ALL
+    from zerorouter.evaluation.contracts import TUNING_BUDGET
+    from zerorouter.evaluation.tuning import tune
+
+    assert all(
+        len(list(m().candidates(n))) <= TUNING_BUDGET for m in ALL.values() for n in (None, 20)
+    )
+    method = ALL["avengers_pro"]()
+    seen = []
+    fit = method.fit
+    method.fit = lambda data, settings, rng: seen.append(dict(settings)) or fit(data, settings, rng)
+    chosen = tune(method, world().train, None, 0)
+    assert len(seen) == len(list(method.candidates(None)))
+    assert dict(chosen) in seen
+
+
+def test_the_judge_s_fast_means_equal_the_metrics():
+    """The matrix product over all draws gives what the plain functions give one by one."""
+    from zerorouter.evaluation.judging import LINEAR
+    from zerorouter.evaluation.metrics import brier, log_loss
+
+    rng = np.random.default_rng(0)
+    p, y = rng.random(50), (rng.random(50) < 0.5).astype(float)
+    assert LINEAR["log_loss"](p, y).mean() == pytest.approx(log_loss(p, y))
+    assert LINEAR["brier"](p, y).mean() == pytest.approx(brier(p, y))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -55,7 +56,7 @@ NOT_BASELINES = frozenset(
     {"oracle", "shuffled_labels", "random_features", "zerorouter_onnx", "zerorouter_full", OURS}
 )
 PRESET_VALUES_USD = {"cost": 0.005, "balanced": 0.1, "quality": 10.0}
-HEAVY_REPLICATES = 200  # for metrics that sort: AUC and ECE
+HEAVY_REPLICATES = 100  # for metrics that sort: AUC and ECE
 # What counts as equal: half a hundredth of a nat, one point of AUC or accuracy, five of cost.
 MARGINS_OF_A_TIE = {
     "log_loss": 0.005,
@@ -124,6 +125,7 @@ class Judge:
             drawn = resample(rng, 1, families=families, replicates=replicates)
             self.model_counts, self.model_unit = drawn.models, drawn.model_unit or ""
         self.compared: list[ComparedCell] = []
+        self._weights: dict[tuple[int, int], tuple[Float64Array, Float64Array]] = {}
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -243,24 +245,47 @@ class Judge:
 
     def _probability(self, metric: str, parts: Sequence[_Part]) -> Measured:
         """A per-model metric averaged over models, draws and repetitions."""
-        heavy = metric in ("auc", "ece")
-        b = min(HEAVY_REPLICATES, len(self.resamples)) if heavy else len(self.resamples)
         values, replicates = {}, []
         for part in parts:
-            weights = np.vstack(
-                [np.ones((1, len(part.test))), self.resamples.prompts[:b, part.test]]
+            linear = LINEAR.get(metric)
+            found = (
+                self._sorted_replicates(metric, part)
+                if linear is None
+                else self._linear_replicates(linear, part)
             )
-            found = np.stack(
-                [
-                    per_model(PER_MODEL[metric], p.astype(np.float64), part.y, weights)
-                    for p in part.p
-                ],
-                axis=1,
-            )  # (1 + B, D, M)
             averaged = self._average(found)
             values[part.seed] = float(averaged[0])
             replicates.append(averaged[1:])
         return self._pooled(values, replicates, parts)
+
+    def _linear_replicates(self, loss: _Loss, part: _Part) -> Float64Array:
+        """(1 + B, D, M) means of a per-cell loss; the first is the sample itself.
+
+        One matrix product serves all draws and models; the counts of observed cells are the
+        same for every method and kept.
+        """
+        d, m, n = part.p.shape
+        seen = ~np.isnan(part.y)
+        y = np.where(seen, part.y, 0.0)
+        cells = np.where(seen, loss(part.p.astype(np.float64), y), 0.0).reshape(d * m, n)
+        key = (part.seed, m)
+        if key not in self._weights:
+            weights = np.vstack([np.ones((1, n)), self.resamples.prompts[:, part.test]])
+            self._weights[key] = (weights, weights @ seen.T.astype(np.float64))
+        weights, count = self._weights[key]
+        top = (weights @ cells.T).reshape(len(weights), d, m)
+        out = np.full(top.shape, np.nan)
+        np.divide(top, count[:, None, :], out=out, where=count[:, None, :] > 0)
+        return out
+
+    def _sorted_replicates(self, metric: str, part: _Part) -> Float64Array:
+        """The same for metrics that sort, with fewer replicates."""
+        b = min(HEAVY_REPLICATES, len(self.resamples))
+        weights = np.vstack([np.ones((1, len(part.test))), self.resamples.prompts[:b, part.test]])
+        draws = [
+            per_model(PER_MODEL[metric], p.astype(np.float64), part.y, weights) for p in part.p
+        ]
+        return np.stack(draws, axis=1)
 
     def _average(self, found: Float64Array) -> Float64Array:
         """(1 + B,) averages of (1 + B, D, M); the first is the sample itself."""
@@ -615,6 +640,21 @@ class _Part:
     test: IntArray
     p: FloatArray
     y: FloatArray
+
+
+_Loss: TypeAlias = Callable[[FloatArray, FloatArray], Float64Array]
+
+
+def _log_loss_cells(p: FloatArray, y: FloatArray) -> Float64Array:
+    q = np.clip(p, 1e-6, 1 - 1e-6)
+    return np.asarray(-(y * np.log(q) + (1 - y) * np.log1p(-q)))
+
+
+def _brier_cells(p: FloatArray, y: FloatArray) -> Float64Array:
+    return np.asarray((p - y) ** 2)
+
+
+LINEAR: Mapping[str, _Loss] = {"log_loss": _log_loss_cells, "brier": _brier_cells}
 
 
 def _plain_verdict(comparison: Comparison, metric: str) -> str:

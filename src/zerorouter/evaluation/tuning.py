@@ -2,7 +2,8 @@
 
 With all labels a method is judged by its log-loss on a quarter of the training prompts. For
 newcomers with n labels onboarding is simulated: the latest quarter of the calibration models
-plays the newcomers. Methods without probabilities are not tuned: they have no settings.
+plays the newcomers. A method without probabilities is judged by the height of the frontier that
+its own operating points realise on the same quarter.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from zerorouter.evaluation.contracts import (
     Settings,
     TrainingSet,
 )
+from zerorouter.evaluation.metrics import Frontier, aiq, realised
 from zerorouter.irt.model import log_loss
 
 VALIDATION_SHARE = 0.25
@@ -27,7 +29,7 @@ PSEUDO_NEWCOMERS = 0.25
 def tune(method: Method, data: TrainingSet, n_labels: int | None, seed: int) -> Settings:
     """The method's best settings for newcomers with ``n_labels``, or None for all labels."""
     candidates = list(method.candidates(n_labels))[:TUNING_BUDGET]
-    if len(candidates) < 2 or not method.has_probabilities:
+    if len(candidates) < 2:
         return candidates[0]
     rng = np.random.default_rng([seed, 11])
     n_groups = int(data.groups.max()) + 1
@@ -37,7 +39,9 @@ def tune(method: Method, data: TrainingSet, n_labels: int | None, seed: int) -> 
     train, validation = np.flatnonzero(~held), np.flatnonzero(held)
     losses = []
     for candidate in candidates:
-        if n_labels is None:
+        if not method.has_probabilities:
+            loss = -_frontier_height(method, candidate, data, train, validation, seed)
+        elif n_labels is None:
             loss = _loss_with_all_labels(method, candidate, data, train, validation, seed)
         else:
             loss = _loss_of_newcomers(method, candidate, data, train, validation, n_labels, seed)
@@ -69,6 +73,33 @@ def _loss_with_all_labels(
 ) -> float:
     fitted = method.fit(data.take_prompts(train), settings, np.random.default_rng([seed, 13]))
     return _mean_loss(fitted, data, validation, np.arange(len(data.models)))
+
+
+def _frontier_height(
+    method: Method,
+    settings: Settings,
+    data: TrainingSet,
+    train: IntArray,
+    validation: IntArray,
+    seed: int,
+) -> float:
+    """AIQ on the validation prompts that all models with known costs answered; 0 without any."""
+    known = data.labels.observed & ~np.isnan(data.labels.cost_usd)
+    eligible = known.mean(axis=1) >= 0.9 * known.mean(axis=1).max(initial=0.0)
+    rows = validation[known[eligible][:, validation].all(axis=0)]
+    if eligible.sum() < 2 or len(rows) < 2:
+        return 0.0
+    fitted = method.fit(data.take_prompts(train), settings, np.random.default_rng([seed, 13]))
+    points = fitted.operating_points(data.prompts.take(rows), eligible)
+    if not points:
+        return 0.0
+    choice = np.array([point.choice for point in points])
+    cost = np.asarray(data.labels.cost_usd[:, rows], dtype=np.float64)
+    frontier = Frontier.from_outcomes(
+        realised(data.labels.scores[:, rows], choice), realised(cost, choice)
+    )
+    single = cost[eligible].mean(axis=1)
+    return float(aiq(frontier, float(single.min()), float(single.max()))[0])
 
 
 def _loss_of_newcomers(
