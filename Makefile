@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help env run demo test check bench soak reproduce lock clean
+.PHONY: help env run demo test check bench soak reproduce space lock clean
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,10 @@ bench: env ## Print the speed and size figures.
 soak: env ## Route 200,000 prompts and check that memory stays level.
 	$(BIN)/python benchmarks/soak_router.py
 
-reproduce: env ## Rebuild the shipped catalog and space from the records in DATA.
+reproduce: env ## Run the evaluation protocol on DATA within an hour; QUICK=1 in minutes.
+	$(BIN)/python scripts/reproduce.py --data $(DATA) --out .work/reproduce $(if $(QUICK),--quick)
+
+space: env ## Rebuild the shipped catalog and space from the records in DATA.
 	$(BIN)/python scripts/build_catalog.py --data $(DATA)
 	$(BIN)/python scripts/build_space.py --data $(DATA)
 

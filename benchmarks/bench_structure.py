@@ -74,9 +74,7 @@ def main() -> None:
     encoder = StaticEncoder.load()
     tokens = TokenStatistics(
         log_frequency=encoder.log_frequency,
-        is_wordpiece=np.array([piece.startswith("##") for piece in encoder.words.vocabulary]),
-        table=encoder.table,
-        scale=encoder.scale,
+        is_wordpiece=encoder.is_wordpiece,
     )
     print(f"{N_FEATURES} features; microseconds")
     print(f"{'prompt':20s}  chars tokens    best     p50     p95     ask")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zerorouter.catalog import ModelSpec as ModelSpec
     from zerorouter.data.responses import ResponseMatrix as ResponseMatrix
     from zerorouter.errors import ZeroRouterError as ZeroRouterError
+    from zerorouter.irt.anchors import select_anchors as select_anchors
     from zerorouter.router import Router as Router
     from zerorouter.routing.decision import Decision as Decision
     from zerorouter.routing.policy import Policy as Policy
@@ -35,6 +36,7 @@ _HOMES = {
     "Router": "zerorouter.router",
     "ZeroRouterError": "zerorouter.errors",
     "calibrate": "zerorouter.calibrating",
+    "select_anchors": "zerorouter.irt.anchors",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "ZeroRouterError",
     "__version__",
     "calibrate",
+    "select_anchors",
 ]
 
 

@@ -56,8 +56,6 @@ def statistics() -> TokenStatistics:
     return TokenStatistics(
         log_frequency=rng.uniform(-14, -3, size).astype(np.float32),
         is_wordpiece=np.arange(size) >= N_WORDS,
-        table=rng.integers(-127, 128, (size, 8)).astype(np.int8),
-        scale=np.full(8, 0.01, dtype=np.float32),
     )
 
 
@@ -271,13 +269,4 @@ def test_statistics_of_two_vocabularies_are_refused() -> None:
         TokenStatistics(
             log_frequency=TOKENS.log_frequency[:-1],
             is_wordpiece=TOKENS.is_wordpiece,
-            table=TOKENS.table,
-            scale=TOKENS.scale,
-        )
-    with pytest.raises(InputError, match="one scale for each column"):
-        TokenStatistics(
-            log_frequency=TOKENS.log_frequency,
-            is_wordpiece=TOKENS.is_wordpiece,
-            table=TOKENS.table,
-            scale=TOKENS.scale[:-1],
         )

@@ -64,8 +64,6 @@ class FeatureReader:
         self._statistics = TokenStatistics(
             log_frequency=static.log_frequency,
             is_wordpiece=static.is_wordpiece,
-            table=static.table,
-            scale=static.scale,
         )
 
     @property

@@ -21,7 +21,6 @@ from math import log, log1p, sqrt
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zerorouter.arrays import BoolArray, Float32Array, IntArray
 from zerorouter.errors import InputError
@@ -40,26 +39,17 @@ class TokenStatistics:
     Attributes:
         log_frequency: (V,) natural log of the share of running text that is this token.
         is_wordpiece: (V,) whether the token continues a word (``##`` in a WordPiece vocabulary).
-        table: (V, dim) int8 token vectors; no feature reads them at present (decision 0004).
-        scale: (dim,) what to multiply the columns of ``table`` by.
     """
 
     log_frequency: Float32Array
     is_wordpiece: BoolArray
-    table: NDArray[np.int8]
-    scale: Float32Array
 
     def __post_init__(self) -> None:
         size = self.log_frequency.shape
-        if len(size) != 1 or self.is_wordpiece.shape != size or self.table.shape[:1] != size:
+        if len(size) != 1 or self.is_wordpiece.shape != size:
             raise InputError(
                 f"token statistics disagree on the vocabulary: log_frequency {size}, is_wordpiece "
-                f"{self.is_wordpiece.shape}, table {self.table.shape}; build all from one encoder"
-            )
-        if self.scale.shape != self.table.shape[1:]:
-            raise InputError(
-                f"scale has shape {self.scale.shape}, the table {self.table.shape}; "
-                "one scale for each column is wanted"
+                f"{self.is_wordpiece.shape}; build both from one encoder"
             )
 
 
