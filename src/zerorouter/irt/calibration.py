@@ -149,8 +149,13 @@ class _Block:
     respondents: IntArray  # (m,)
     centred: Float32Array  # (n, m)
     half: Float32Array  # (n, m)
-    density: float  # share of observed cells
+    share: Float64Array  # (m,) share of the items that each respondent answered
     guessing: Float32Array | None  # (n,)
+
+    @property
+    def density(self) -> float:
+        """Share of observed cells."""
+        return float(self.share.mean())
 
 
 def calibrate(
@@ -257,10 +262,11 @@ def _lay_out(
         respondents = np.flatnonzero(observed.any(axis=1))
         if len(respondents) < len(part):
             part, observed = part[respondents], observed[respondents]
-        half = np.ascontiguousarray(observed.T, dtype=np.float32)
-        half *= np.float32(0.5)
-        centred = np.ascontiguousarray(np.nan_to_num(part, nan=0.5).T, dtype=np.float32)
+        centred = np.array(part.T, dtype=np.float32, order="C")
+        missing = np.isnan(centred)
         centred -= np.float32(0.5)
+        centred[missing] = 0.0
+        half = np.where(missing, np.float32(0.0), np.float32(0.5))
         floors = None
         if guessing is not None and np.any(guessing[items] > 0):
             floors = np.asarray(guessing[items], dtype=np.float32)
@@ -270,7 +276,7 @@ def _lay_out(
                 respondents=respondents,
                 centred=centred,
                 half=half,
-                density=float(2 * half.mean()),
+                share=2 * half.mean(axis=0, dtype=np.float64),
                 guessing=floors,
             )
         )
@@ -456,9 +462,7 @@ class _Fit:
         for index, block in enumerate(self.blocks):
             a = self.beta[block.items, :k].astype(np.float64)
             spread = len(a) * self.beta_covariance[index][:k, :k]
-            # Respondents of a block differ in how many of its items they answered.
-            share = 2 * block.half.mean(axis=0)
-            weight = self.curvature[index] * share
+            weight = self.curvature[index] * block.share
             information[block.respondents] += weight[:, None, None] * (a.T @ a + spread)
         self.theta_covariance = np.linalg.inv(information).astype(np.float32)
 
