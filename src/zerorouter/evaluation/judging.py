@@ -47,8 +47,8 @@ from zerorouter.evaluation.statistics import (
 from zerorouter.evaluation.statistics import (
     Comparison,
     bootstrap_interval,
+    judge,
     resample,
-    verdict,
 )
 
 OURS = "zerorouter"
@@ -327,21 +327,40 @@ class Judge:
         n_anchors: int | None,
     ) -> Iterator[Row]:
         """Rows ``difference:log_loss`` and ``difference:auc``, positive where ours is better."""
+        cells = []
         for (method, metric), measured in theirs.items():
             if metric not in ("log_loss", "auc") or metric not in ours or method == "oracle":
                 continue
             sign = -1.0 if metric == "log_loss" else 1.0
-            comparison = ours[metric].against(measured, sign=sign)
+            cells.append(self._cell(method, "", metric, ours[metric].against(measured, sign=sign)))
+        yield from self._comparison_rows(cells, n_anchors)
+
+    def _cell(self, method: str, policy: str, metric: str, comparison: Comparison) -> ComparedCell:
+        return ComparedCell(
+            dataset=f"{self.benchmark.name}/{self.kind}",
+            baseline=method,
+            policy=policy,
+            metric=metric,
+            comparison=comparison,
+        )
+
+    def _comparison_rows(
+        self, cells: Sequence[ComparedCell], n_anchors: int | None = None, note: str = ""
+    ) -> Iterator[Row]:
+        """Rows of compared cells, their intervals and verdicts corrected over all of them."""
+        for judged in judge(cells, margins=MARGINS_OF_A_TIE):
+            cell = judged.cell
+            at = f"@{cell.policy}" if cell.policy else ""
             yield self._row(
                 OURS,
-                f"difference:{metric}",
-                comparison.difference,
-                policy=f"against={method}",
+                f"difference:{cell.metric}{at}",
+                cell.comparison.difference,
+                policy=f"against={cell.baseline}",
                 n_anchors=n_anchors,
-                ci_low=comparison.ci_low,
-                ci_high=comparison.ci_high,
-                n=comparison.n,
-                note=_plain_verdict(comparison, metric),
+                ci_low=judged.ci_low,
+                ci_high=judged.ci_high,
+                n=cell.comparison.n,
+                note=judged.verdict + (f"; {note}" if note else ""),
             )
 
     def _reliability_rows(self, method: str) -> Iterator[Row]:
@@ -479,7 +498,7 @@ class Judge:
         """Cells of the acceptance rule: saving at 99% and 95%, accuracy at matched cost."""
         if OURS not in frontiers:
             return
-        ours = frontiers[OURS]
+        ours, found = frontiers[OURS], []
         for method, theirs in frontiers.items():
             if method in NOT_BASELINES:
                 continue
@@ -495,25 +514,9 @@ class Judge:
                     n=measured.n,
                     n_clusters=measured.n_clusters,
                 )
-                self.compared.append(
-                    ComparedCell(
-                        dataset=f"{self.benchmark.name}/{self.kind}",
-                        baseline=method,
-                        policy=policy,
-                        metric=metric,
-                        comparison=comparison,
-                    )
-                )
-                yield self._row(
-                    OURS,
-                    f"difference:{metric}@{policy}",
-                    comparison.difference,
-                    policy=f"against={method}",
-                    ci_low=comparison.ci_low,
-                    ci_high=comparison.ci_high,
-                    n=comparison.n,
-                    note=_plain_verdict(comparison, metric) + (f"; {note}" if note else ""),
-                )
+                found.append(self._cell(method, policy, metric, comparison))
+        self.compared += found
+        yield from self._comparison_rows(found, note=note)
 
     # -- regret of onboarding --------------------------------------------------------------
 
@@ -522,6 +525,7 @@ class Judge:
         if self.benchmark.cost_kind == "none":
             yield self._row("", "status", None, note="no prices and no costs: regret is left out")
             return
+        yield from self._asking_rows(by_cell)
         for method in self._methods(lambda o: bool(o.p_new)):
             for name, value in PRESET_VALUES_USD.items():
                 for n_anchors, keys in by_cell.items():
@@ -536,6 +540,17 @@ class Judge:
                     yield from self._measured_rows(
                         method, "bad_newcomer_harm", harm, policy="balanced", n_anchors=n_anchors
                     )
+
+    def _asking_rows(self, by_cell: Mapping[int | None, Sequence[str]]) -> Iterator[Row]:
+        """What labels cost: calls per newcomer, and dollars at its prices."""
+        split = self.repetitions[0].split
+        per_call = np.nanmean(self.benchmark.labels.cost_usd[split.newcomers])
+        for n_anchors in by_cell:
+            calls = len(split.train) if n_anchors is None else n_anchors
+            for metric, value in (("calls", float(calls)), ("usd", float(calls * per_call))):
+                yield self._row(
+                    OURS, metric, value, n_anchors=n_anchors, ci_low=value, ci_high=value, n=calls
+                )
 
     def _pool(self, repetition: Repetition) -> Block | None:
         split = repetition.split
@@ -655,8 +670,3 @@ def _brier_cells(p: FloatArray, y: FloatArray) -> Float64Array:
 
 
 LINEAR: Mapping[str, _Loss] = {"log_loss": _log_loss_cells, "brier": _brier_cells}
-
-
-def _plain_verdict(comparison: Comparison, metric: str) -> str:
-    """Before any correction; the acceptance rows carry the corrected ones."""
-    return verdict(comparison, margin=MARGINS_OF_A_TIE[metric])

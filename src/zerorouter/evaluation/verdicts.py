@@ -42,7 +42,7 @@ def benchmarking_avoided(rows: Sequence[Row]) -> Iterator[Row]:
                 metric="verdict",
                 policy=POLICY,
                 value=None,
-                note=f"{dataset}, {split}: {'; '.join(told)}.",
+                note=f"{'; '.join(told)}.",
             )
 
 
@@ -57,12 +57,12 @@ def _words(found: Sequence[Row]) -> str:
     cost = f"${1000 * (zero.value or 0.0):.2f} per 1,000 prompts at n={zero.n_anchors}"
     if enough is None:
         return (
-            f"still loses measurably against full labels at n={found[-1].n_anchors} "
+            f"still loses measurably against itself with full labels at n={found[-1].n_anchors} "
             f"(regret {cost}): benchmarking is reduced, not eliminated"
         )
     if enough is zero:
         return f"loses nothing measurable with no label at all (regret {cost})"
     return (
-        f"needs {enough.n_anchors} labels to lose nothing measurable against full labels "
-        f"(regret {cost}): benchmarking is reduced, not eliminated"
+        f"needs {enough.n_anchors} labels to lose nothing measurable against itself with full "
+        f"labels (regret {cost}): benchmarking is reduced, not eliminated"
     )
