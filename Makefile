@@ -42,7 +42,7 @@ check: env ## Lint, formatting and types.
 	$(BIN)/mypy
 
 bench: env ## Print the speed and size figures.
-	@for script in benchmarks/bench_*.py; do echo; echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/bench_*.py; do echo; echo "== $$script"; OPENBLAS_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
 
 soak: env ## Route 200,000 prompts and check that memory stays level.
 	$(BIN)/python benchmarks/soak_router.py
