@@ -17,10 +17,11 @@ from pathlib import Path
 
 from zerorouter.cli.common import progress
 from zerorouter.cli.evaluate import QUICK_ANCHORS, provenance
-from zerorouter.evaluation.harness import DEFAULT_ANCHORS, Plan, evaluate
+from zerorouter.evaluation.harness import DEFAULT_ANCHORS, Plan, collect, verdict_rows
 from zerorouter.evaluation.report import markdown_tables, write_report
 from zerorouter.evaluation.rows import Row, write_rows
 from zerorouter.evaluation.splits import KINDS
+from zerorouter.evaluation.statistics import Cell
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
@@ -35,6 +36,13 @@ def plans(data: Path, *, quick: bool) -> list[Plan]:
             splits=("random", "time", "task"),
             anchors=(0, 5, 20, 50, 200),
             n_seeds=2,
+            n_draws=2,
+        ),
+        # Real dollars, few models, no family of more than a few: the hardest for a latent space.
+        Plan(
+            folders=(data / "routerbench-subset",),
+            splits=("random", "time", "task"),
+            anchors=(0, 20, 200),
             n_draws=2,
         ),
     ]
@@ -54,16 +62,20 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.monotonic()
     rows: list[Row] = []
+    cells: list[Cell] = []
     settings: dict[str, object] = {}
     hashes: dict[str, str] = {}
     chosen = plans(arguments.data, quick=arguments.quick)
     for plan in chosen:
         name = plan.folders[0].name
         with progress() as tell:
-            rows += evaluate(plan, arguments.out / name, tell)
+            found = collect(plan, arguments.out / name, tell)
+        rows += found[0]
+        cells += found[1]
         told = provenance(plan.folders, plan)
         hashes |= told.pop("data")
         settings[name] = {key: told[key] for key in ("splits", "anchors", "seeds", "draws")}
+    rows += verdict_rows(rows, cells, chosen[0].method_ids())
     meta = {**provenance((), chosen[0]), "data": hashes, "plans": settings}
     for key in ("splits", "anchors", "seeds", "draws"):
         meta.pop(key)

@@ -89,6 +89,14 @@ def evaluate(plan: Plan, out: Path, tell: Tell | None = None) -> list[Row]:
         DataError: records break their format.
         UnknownNameError: a method is not known.
     """
+    rows, cells = collect(plan, out, tell)
+    rows += verdict_rows(rows, cells, plan.method_ids())
+    write_rows(out / "results.jsonl", rows)
+    return rows
+
+
+def collect(plan: Plan, out: Path, tell: Tell | None = None) -> tuple[list[Row], list[Cell]]:
+    """Run the plan; the rows without verdicts, and the compared cells they will rest on."""
     report = tell or (lambda _stage, _share: None)
     methods = plan.method_ids()
     rows: list[Row] = []
@@ -115,9 +123,7 @@ def evaluate(plan: Plan, out: Path, tell: Tell | None = None) -> list[Row]:
             judge = Judge(benchmark, _repetitions(jobs, kind), plan.replicates)
             rows += judge.rows()
             cells += judge.compared
-    rows += _verdict_rows(rows, cells, methods)
-    write_rows(out / "results.jsonl", rows)
-    return rows
+    return rows, cells
 
 
 def _splits(benchmark: Benchmark, plan: Plan, rows: list[Row]) -> Iterator[Split]:
@@ -214,7 +220,7 @@ def _repetitions(jobs: Sequence[_Job], kind: str) -> list[Repetition]:
     return [Repetition(split=split, outcomes=o) for _, (split, o) in sorted(found.items())]
 
 
-def _verdict_rows(
+def verdict_rows(
     rows: Sequence[Row], cells: Sequence[Cell], methods: Sequence[str]
 ) -> Iterator[Row]:
     """The table `benchmarking avoided` and the acceptance rule's sentence."""
