@@ -184,7 +184,13 @@ def test_constant_scores_leave_reasons_instead_of_a_crash(tmp_path):
     assert any("every observed score" in r.note for r in rows if r.metric == "status")
 
 
-def test_more_anchors_than_prompts_are_left_out():
+def test_more_anchors_than_prompts_are_left_out_and_said_so(tmp_path):
+    folder = records(tmp_path / "few", n_prompts=120)
+    asked_for = plan(folder, splits=("time",), methods=("knn",), anchors=(0, 500))
+    rows = evaluate(asked_for, tmp_path / "out")
+    assert not [r for r in rows if r.n_anchors == 500 and r.metric == "log_loss"]
+    row = one(rows, metric="status", n_anchors=500)
+    assert "500 anchors were left out" in row.note
     asked = [cell.n_anchors for cell in cells_of((0, 20, 500), 2, 100)]
     assert asked == [None, 0, 20, 20]
 

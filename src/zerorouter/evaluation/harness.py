@@ -152,12 +152,32 @@ def _splits(benchmark: Benchmark, plan: Plan, rows: list[Row]) -> Iterator[Split
                     )
                 )
                 break
+            if seed == 0:
+                rows += _too_many_anchors(benchmark.name, split, plan.anchors)
             leaked = leaked_prompts(split, benchmark.groups)
             if leaked:
                 raise AssertionError(
                     f"{leaked} training prompts have a twin among the test prompts"
                 )
             yield split
+
+
+def _too_many_anchors(dataset: str, split: Split, anchors: Sequence[int]) -> Iterator[Row]:
+    """A row for each number of anchors beyond the prompts there are."""
+    n_train = len(split.train)
+    if not split.has_newcomers:
+        return
+    for n in anchors:
+        if n >= n_train:
+            yield Row(
+                dataset=dataset,
+                split=split.kind,
+                method="",
+                metric="status",
+                value=None,
+                n_anchors=n,
+                note=f"{n} anchors were left out: the split has {n_train} training prompts",
+            )
 
 
 def _run(benchmark: Benchmark, jobs: Sequence[_Job], plan: Plan, tell: Tell) -> None:
