@@ -156,6 +156,18 @@ class Judge:
                 yield self._row(
                     "", metric, float(getattr(split, metric)), seed=split.seed, n=len(split.test)
                 )
+        for method in self._methods(lambda outcome: "overhead_p50_s" in outcome.facts):
+            for metric in ("overhead_p50_s", "overhead_p99_s"):
+                taken = [r.outcomes[method].facts[metric] for r in self.repetitions]
+                yield self._row(
+                    method,
+                    metric,
+                    float(np.median(taken)),
+                    ci_low=float(min(taken)),
+                    ci_high=float(max(taken)),
+                    n=len(taken),
+                    note="features given; range over repetitions",
+                )
         for method, outcome in self.repetitions[0].outcomes.items():
             if outcome.reason:
                 yield self._row(method, "status", None, note=outcome.reason)

@@ -33,6 +33,7 @@ from zerorouter.evaluation.tuning import stratified_draw, tune
 
 FEW_LABELS = 50  # settings tuned for 20 labels are used up to here, those for 200 beyond
 TUNED_FEW, TUNED_MANY = 20, 200
+TIMED_PROMPTS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,8 +213,22 @@ class _Job:
                 "settings": {name: dict(s) for name, s in self.chosen.items()},
                 "fit_s": round(fitted_s, 3),
                 "predict_us_per_prompt": round(1e6 * predict_s / max(len(self.test), 1), 1),
+                **self._overhead(known),
             },
         )
+
+    def _overhead(self, fitted: FittedMethod) -> dict[str, float]:
+        """Seconds to forecast one prompt alone, features given: median and 99th percentile."""
+        if hasattr(fitted, "reveal") or self.method.id == "oracle":
+            return {}
+        taken = []
+        for i in range(min(TIMED_PROMPTS, len(self.test))):
+            prompt = self.test.take(np.array([i]))
+            start = time.perf_counter()
+            fitted.predict(prompt)
+            taken.append(time.perf_counter() - start)
+        p50, p99 = np.quantile(taken, [0.5, 0.99])
+        return {"overhead_p50_s": float(p50), "overhead_p99_s": float(p99)}
 
     def _eligible(self) -> BoolArray:
         """(M,) calibration models of the routing block; all where there is none."""
