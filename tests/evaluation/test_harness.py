@@ -160,6 +160,15 @@ def test_a_damaged_outcome_is_run_again(run):
     assert untimed(again) == untimed(rows)
 
 
+def test_outcomes_of_other_code_are_not_taken(run, monkeypatch):
+    base, _ = run
+    made = len(list((base / "out" / "work").iterdir()))
+    monkeypatch.setattr("zerorouter.evaluation.harness._code_digest", lambda: "another")
+    few = plan(base / "trees", splits=("random",), methods=("random",))
+    evaluate(few, base / "out")
+    assert len(list((base / "out" / "work").iterdir())) == made + 1
+
+
 def test_nothing_leaks_from_the_shipped_space(run, tmp_path, monkeypatch):
     """With the space folder out of reach every figure is the same."""
     base, rows = run

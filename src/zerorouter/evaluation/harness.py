@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,7 @@ def _fingerprint(benchmark: Benchmark, plan: Plan) -> str:
     """Names the outcomes that a plan may take from disk."""
     told: dict[str, Any] = {
         "version": __version__,
+        "code": _code_digest(),
         "data": benchmark.digest,
         "anchors": plan.anchors,
         "draws": plan.n_draws,
@@ -295,6 +297,19 @@ def _fingerprint(benchmark: Benchmark, plan: Plan) -> str:
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return f"{benchmark.name}-{digest[:12]}"
+
+
+@cache
+def _code_digest() -> str:
+    """SHA-256 of the code that makes forecasts: an outcome of other code is never taken."""
+    package = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for folder in ("irt", "predict", "fitting", "evaluation/baselines"):
+        for path in sorted((package / folder).glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    for name in ("running.py", "tuning.py", "splits.py", "benchmark.py", "costs.py"):
+        digest.update((package / "evaluation" / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _encoders(methods: Sequence[str]) -> dict[str, Encoder]:
