@@ -14,12 +14,12 @@ from zerorouter.data.reading import read_folders
 from zerorouter.data.responses import ModelRow, ResponseMatrix
 from zerorouter.evaluation.contracts import Labels, PromptSet
 from zerorouter.fitting import as_requests
+from zerorouter.fitting.records import SHORTEST_ANSWER_CHARS
 from zerorouter.linking import RespondentCard, load_aliases, respondent_cards
 from zerorouter.predict.encoders import Encoder, StaticEncoder
 from zerorouter.predict.features import FeatureReader
 from zerorouter.predict.prompt import CHARS_PER_TOKEN
 
-SHORTEST_ANSWER_CHARS = 20  # shorter: the final answer without its reasoning
 MOST_SHORT_ANSWERS = 0.05  # of a model's answers, above which its lengths are not believed
 COMPLETE = 0.995  # share of a block's prompts that a model must have answered
 TEMPLATE_SEED = 0

@@ -40,6 +40,16 @@ class Swept:
     cost: Float64Array
     weights: Float64Array
 
+    def frontier(self, weights: FloatArray) -> Frontier:
+        """The frontier under weights (B, n); that of its own is made once for all metrics."""
+        if weights is self.weights:
+            return self._resampled
+        return Frontier.from_outcomes(self.accuracy, self.cost, weights)
+
+    @cached_property
+    def _resampled(self) -> Frontier:
+        return Frontier.from_outcomes(self.accuracy, self.cost, self.weights)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
@@ -127,7 +137,7 @@ def frontier_metric(
     of: FrontierMetric, swept: Swept, block: Block, weights: FloatArray
 ) -> Float64Array:
     """(B,) a metric of the frontier that operating points realise under weights (B, n)."""
-    return of(Frontier.from_outcomes(swept.accuracy, swept.cost, weights), block, weights)
+    return of(swept.frontier(weights), block, weights)
 
 
 def frontier_comparison(
@@ -135,8 +145,8 @@ def frontier_comparison(
 ) -> Float64Array:
     """(B,) a comparison of two frontiers under the same weights (B, n)."""
     return of(
-        Frontier.from_outcomes(ours.accuracy, ours.cost, weights),
-        Frontier.from_outcomes(theirs.accuracy, theirs.cost, weights),
+        ours.frontier(weights),
+        theirs.frontier(weights),
         block,
         weights,
     )

@@ -412,16 +412,23 @@ class Judge:
             return
         note = "derived cost" if self.benchmark.cost_kind == "derived" else ""
         yield from self._single_model_rows(blocks, note)
+        # One set of weights for all methods: each is as large as the replicates by the prompts.
+        weights = [
+            self.resamples.prompts[:, r.split.test[block.rows]]
+            for r, block in zip(self.repetitions, blocks, strict=True)
+        ]
         frontiers: dict[str, list[Swept]] = {}
         for method in self._methods(lambda o: o.cost_known is not None):
             frontiers[method] = [
-                self._sweep(r, block, method)
-                for r, block in zip(self.repetitions, blocks, strict=True)
+                self._sweep(r, block, method, w)
+                for r, block, w in zip(self.repetitions, blocks, weights, strict=True)
             ]
             yield from self._frontier_rows(method, frontiers[method], blocks, note)
         yield from self._routing_comparisons(frontiers, blocks, note)
 
-    def _sweep(self, repetition: Repetition, block: Block, method: str) -> Swept:
+    def _sweep(
+        self, repetition: Repetition, block: Block, method: str, weights: Float64Array
+    ) -> Swept:
         """What the method's operating points realise on the block."""
         outcome = repetition.outcomes[method]
         if outcome.choices is not None:
@@ -439,7 +446,7 @@ class Judge:
             policies=policies,
             accuracy=realised(block.scores, choice),
             cost=realised(block.cost, choice),
-            weights=self.resamples.prompts[:, repetition.split.test[block.rows]],
+            weights=weights,
         )
 
     def _single_model_rows(self, blocks: Sequence[Block], note: str) -> Iterator[Row]:
