@@ -10,7 +10,6 @@ from scipy.stats import special_ortho_group
 from simulated_records import MODELS, fitted_folder, fitted_space, toy_router
 from zerorouter.catalog import Catalog
 from zerorouter.errors import CorruptArtifactError, UnknownNameError
-from zerorouter.irt.model import Abilities
 from zerorouter.predict.prompt import read_prompt
 from zerorouter.routing.estimates import Pool
 from zerorouter.space import LatentSpace
@@ -38,9 +37,14 @@ def rotated(space: LatentSpace, rotation: np.ndarray) -> LatentSpace:
     predictor = dataclasses.replace(
         space.predictor,
         item_weights=(space.predictor.item_weights @ whole.T).astype(np.float32),
+        hidden=dataclasses.replace(
+            space.predictor.hidden,
+            readout=(space.predictor.hidden.readout @ whole.T).astype(np.float32),
+        ),
         effect_covariance=(whole @ space.predictor.effect_covariance @ whole.T).astype(np.float32),
     )
-    abilities = Abilities(
+    abilities = dataclasses.replace(
+        space.abilities,
         mean=(space.abilities.mean @ turn.T).astype(np.float32),
         covariance=(turn @ space.abilities.covariance @ turn.T).astype(np.float32),
     )

@@ -28,9 +28,12 @@ from zerorouter.predict.features import FeatureReader
 from zerorouter.predict.items import ItemPredictor, PromptReadings, Standardiser
 from zerorouter.predict.neighbours import Prototypes
 from zerorouter.predict.prompt import Prompt
+from zerorouter.predict.student import HiddenLayer
+from zerorouter.predict.tokens import LengthProfile
 
 FORMAT = "zerorouter-space"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_LATER_STYLES = ("stretch", "pivot", "smear", "leanings")  # not in the first spaces
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,10 +43,14 @@ class CalibratedItems:
     Attributes:
         digests: (N, 2) uint64, the first 128 bits of the SHA-256 of the normalised question.
         items: Their parameters; ``effect_scale`` is the share of uncertainty left.
+        expected: The same items as their text alone predicts them, each without its own answers;
+            with the facets, along which a newcomer's leanings are learned from what its answers
+            tell beyond this prediction.
     """
 
     digests: NDArray[np.uint64]
     items: ItemParameters
+    expected: ItemParameters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,12 +77,52 @@ class AnswerStyle:
     Attributes:
         offset: (M,) log length relative to the shared level, pooled where unseen.
         slope: (M,) change per unit of standardised difficulty.
-        sd: (M,) residual standard deviation of the log length.
+        sd: (M,) standard deviation of the log length of an unseen prompt.
+        stretch: (M,) change per unit by which the level exceeds the pivot.
+        pivot: (M,) level at which a stretch changes nothing.
+        smear: (M,) log of the mean length over the median.
+        leanings: (M, R) along the facets of the prompts.
+
+    The last four are None in spaces that were fitted before there were any.
     """
 
     offset: Float32Array
     slope: Float32Array
     sd: Float32Array
+    stretch: Float32Array | None = None
+    pivot: Float32Array | None = None
+    smear: Float32Array | None = None
+    leanings: Float32Array | None = None
+
+    def profile(self, at: slice | NDArray[np.int64] = slice(None)) -> LengthProfile:
+        """What it takes to forecast output tokens of the respondents at ``at``."""
+        offset, sd = self.offset[at].astype(np.float64), self.sd[at].astype(np.float64)
+        smear = sd**2 / 2 if self.smear is None else self.smear[at].astype(np.float64)
+        stretch = None
+        if self.stretch is not None and self.pivot is not None:
+            stretch = self.stretch[at].astype(np.float64)
+            offset = offset - stretch * self.pivot[at]
+        leanings = None
+        if self.leanings is not None and self.leanings.shape[1]:
+            leanings = np.ascontiguousarray(self.leanings[at].T)
+        return LengthProfile(
+            offset=offset + smear,
+            slope=self.slope[at].astype(np.float64),
+            stretch=stretch,
+            leanings=leanings,
+            sd=sd,
+            smear=smear,
+        )
+
+    def joined(self, others: AnswerStyle) -> AnswerStyle:
+        """These respondents and then the others; what either side lacks is dropped."""
+        joined: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            mine, theirs = getattr(self, name), getattr(others, name)
+            joined[name] = (
+                None if mine is None or theirs is None else np.concatenate([mine, theirs])
+            )
+        return AnswerStyle(**joined)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +133,7 @@ class LatentSpace:
         predictor: Prompt features to item parameters.
         respondents: (M,) names.
         abilities: Posterior of each respondent.
+        leaning_variance: s^2 of the prior of a newcomer's leanings (see `irt.leanings`).
         styles: Answer lengths of each respondent.
         difficulty_scale: Mean and standard deviation of item difficulty, which lengths use.
         population: The prior of new respondents.
@@ -98,6 +146,7 @@ class LatentSpace:
     predictor: ItemPredictor
     respondents: tuple[str, ...]
     abilities: Abilities
+    leaning_variance: float
     styles: AnswerStyle
     difficulty_scale: tuple[float, float]
     population: PopulationPrior
@@ -157,6 +206,10 @@ class LatentSpace:
     def save(self, folder: Path) -> None:
         """Write the space to a folder, atomically."""
         p, prototypes = self.predictor, self.predictor.prototypes
+        assert self.abilities.leanings is not None
+        assert self.abilities.leaning_variance is not None
+        expected = self.calibrated.expected
+        assert expected.facets is not None
         save_folder(
             folder,
             format_name=FORMAT,
@@ -165,6 +218,9 @@ class LatentSpace:
                 "standardise.centre": p.standardise.centre,
                 "standardise.inverse_scale": p.standardise.inverse_scale,
                 "predictor.item_weights": p.item_weights,
+                "predictor.hidden_weights": p.hidden.weights,
+                "predictor.hidden_readout": p.hidden.readout,
+                "predictor.facet_weights": p.facet_weights,
                 "predictor.class_weights": p.class_weights,
                 "predictor.length_weights": p.length_weights,
                 "predictor.class_domain": p.class_domain.astype(np.int32),
@@ -175,9 +231,16 @@ class LatentSpace:
                 "prototypes.similarity_quantiles": prototypes.similarity_quantiles,
                 "abilities.mean": self.abilities.mean,
                 "abilities.covariance": self.abilities.covariance,
+                "abilities.leanings": self.abilities.leanings,
+                "abilities.leaning_variance": self.abilities.leaning_variance,
                 "styles.offset": self.styles.offset,
                 "styles.slope": self.styles.slope,
                 "styles.sd": self.styles.sd,
+                **{
+                    f"styles.{name}": value
+                    for name in _LATER_STYLES
+                    if (value := getattr(self.styles, name)) is not None
+                },
                 "population.centre": self.population.table.centre,
                 "population.scale": self.population.table.scale,
                 "population.weights": self.population.weights,
@@ -190,6 +253,9 @@ class LatentSpace:
                 "calibrated.guessing": self.calibrated.items.guessing.astype(np.float16),
                 "calibrated.effect_scale": self.calibrated.items.effect_scale.astype(np.float16),
                 "calibrated.effect_covariance": self.calibrated.items.effect_covariance,
+                "expected.discrimination": expected.discrimination.astype(np.float16),
+                "expected.intercept": expected.intercept.astype(np.float16),
+                "expected.facets": expected.facets.astype(np.float16),
             },
             facts={
                 "encoder": self.encoder_name,
@@ -198,6 +264,7 @@ class LatentSpace:
                 "models": [spec.to_dict() for spec in self.models],
                 "covariates": list(self.population.table.names),
                 "shift_variance": list(p.shift_variance),
+                "leaning_variance": self.leaning_variance,
                 "difficulty_scale": list(self.difficulty_scale),
                 "provenance": dict(self.provenance),
             },
@@ -237,6 +304,11 @@ class LatentSpace:
                 inverse_scale=arrays["standardise.inverse_scale"],
             ),
             item_weights=arrays["predictor.item_weights"],
+            hidden=HiddenLayer(
+                weights=arrays["predictor.hidden_weights"],
+                readout=arrays["predictor.hidden_readout"],
+            ),
+            facet_weights=arrays["predictor.facet_weights"],
             class_weights=arrays["predictor.class_weights"],
             length_weights=arrays["predictor.length_weights"],
             class_domain=arrays["predictor.class_domain"],
@@ -252,7 +324,10 @@ class LatentSpace:
         )
         respondents = tuple(facts["respondents"])
         abilities = Abilities(
-            mean=arrays["abilities.mean"], covariance=arrays["abilities.covariance"]
+            mean=arrays["abilities.mean"],
+            covariance=arrays["abilities.covariance"],
+            leanings=arrays["abilities.leanings"],
+            leaning_variance=arrays["abilities.leaning_variance"],
         )
         _require(
             len(respondents) == len(abilities.mean), "respondents and abilities differ in number"
@@ -267,10 +342,12 @@ class LatentSpace:
             predictor=predictor,
             respondents=respondents,
             abilities=abilities,
+            leaning_variance=float(facts["leaning_variance"]),
             styles=AnswerStyle(
                 offset=arrays["styles.offset"],
                 slope=arrays["styles.slope"],
                 sd=arrays["styles.sd"],
+                **{name: arrays.get(f"styles.{name}") for name in _LATER_STYLES},
             ),
             difficulty_scale=(float(mean), float(sd)),
             population=PopulationPrior(
@@ -291,6 +368,15 @@ class LatentSpace:
                     effect_scale=wide("calibrated.effect_scale"),
                     shift_variance=np.zeros(len(arrays["calibrated.digests"]), np.float32),
                     effect_covariance=arrays["calibrated.effect_covariance"],
+                ),
+                expected=ItemParameters(
+                    discrimination=wide("expected.discrimination"),
+                    intercept=wide("expected.intercept"),
+                    guessing=wide("calibrated.guessing"),
+                    effect_scale=np.ones(len(arrays["calibrated.digests"]), np.float32),
+                    shift_variance=np.zeros(len(arrays["calibrated.digests"]), np.float32),
+                    effect_covariance=predictor.effect_covariance,
+                    facets=wide("expected.facets"),
                 ),
             ),
             encoder_name=str(facts["encoder"]),

@@ -9,6 +9,7 @@ from zerorouter.predict.features import PromptFeatures
 from zerorouter.predict.items import LEAST_DISCRIMINATION, ItemPredictor, Standardiser
 from zerorouter.predict.neighbours import Prototypes
 from zerorouter.predict.structure import FEATURE_NAMES, N_FEATURES
+from zerorouter.predict.student import HiddenLayer
 
 DIM, K = 8, 2
 
@@ -29,6 +30,11 @@ def predictor() -> ItemPredictor:
     return ItemPredictor(
         standardise=Standardiser.fit(features(0, 200)),
         item_weights=(0.1 * rng.standard_normal((d + 1, K + 1))).astype(np.float32),
+        hidden=HiddenLayer(
+            weights=(0.2 * rng.standard_normal((d + 1, 5))).astype(np.float32),
+            readout=rng.standard_normal((5, K + 1)).astype(np.float32),
+        ),
+        facet_weights=(0.1 * rng.standard_normal((d + 1, 4))).astype(np.float32),
         class_weights=(0.3 * rng.standard_normal((d + 1, 3))).astype(np.float32),
         length_weights=(0.1 * rng.standard_normal(d + 1)).astype(np.float32),
         class_domain=np.array([0, 1, 1]),
@@ -46,7 +52,9 @@ def slow(predictor: ItemPredictor, f: PromptFeatures):
     x = np.hstack([f.embedding, f.structure]).astype(np.float64)
     x = (x - predictor.standardise.centre) * predictor.standardise.inverse_scale
     x = np.column_stack([np.clip(x, -4, 4), np.ones(len(x))])
-    beta, logits = x @ predictor.item_weights, x @ predictor.class_weights
+    units = np.maximum(x @ predictor.hidden.weights, 0)
+    beta = x @ predictor.item_weights + units @ predictor.hidden.readout
+    logits = x @ predictor.class_weights
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     odds /= odds.sum(axis=1, keepdims=True)
     of_block = np.append(predictor.block_intercepts, 0.0)[predictor.class_block]
@@ -63,6 +71,8 @@ def test_readings_are_those_of_the_definition(predictor):
     np.testing.assert_allclose(found.items.intercept, d, atol=1e-4)
     np.testing.assert_allclose(found.log_length, level, atol=1e-4)
     np.testing.assert_array_equal(found.domain, domain)
+    x = np.column_stack([predictor.standardise(f), np.ones(len(f))])
+    np.testing.assert_allclose(found.items.facets, x @ predictor.facet_weights, atol=1e-4)
 
 
 def test_each_row_is_the_same_to_the_last_bit_alone_or_in_a_batch(predictor):
@@ -74,12 +84,17 @@ def test_each_row_is_the_same_to_the_last_bit_alone_or_in_a_batch(predictor):
             alone.items.discrimination[0], together.items.discrimination[i]
         )
         assert alone.items.intercept[0] == together.items.intercept[i]
+        np.testing.assert_array_equal(alone.items.facets[0], together.items.facets[i])
         assert alone.log_length[0] == together.log_length[i]
         assert alone.support[0] == together.support[i]
 
 
 def test_general_ability_always_helps_a_little(predictor):
-    contrary = dataclasses.replace(predictor, item_weights=-np.abs(predictor.item_weights) - 5)
+    contrary = dataclasses.replace(
+        predictor,
+        item_weights=-np.abs(predictor.item_weights) - 5,
+        hidden=HiddenLayer.none(DIM + N_FEATURES, K),
+    )
     assert (contrary.read(features(7)).items.discrimination[:, 0] >= LEAST_DISCRIMINATION).all()
 
 

@@ -1,6 +1,8 @@
 """What is learned from evidence, in order: items and respondents, then everything beside them.
 
-Items, respondents and the feature regression are calibrated jointly; what held-out prompts
+Items, respondents and a linear feature regression are calibrated jointly; a nonlinear reading
+of the prompts is distilled from that and joins the features of a second calibration
+(`distillation`); respondents get leanings along facets of the prompts; what held-out prompts
 reveal (probability calibration, the true size of item effects, how much wider to be far from
 the records) is measured by cross-fitting and folded into the predictor; domain, answer-length
 and support models are fitted beside it. The shipped space and the method `zerorouter` of the
@@ -9,7 +11,7 @@ evaluation harness are both fitted here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +19,25 @@ import numpy as np
 from zerorouter.arrays import Float32Array
 from zerorouter.covariates import CovariateTable
 from zerorouter.errors import require_extra
+from zerorouter.fitting.distillation import distilled
 from zerorouter.fitting.domains import fit_classes
 from zerorouter.fitting.evidence import Evidence, FittingSettings, Report
 from zerorouter.fitting.lengths import fit_lengths
 from zerorouter.fitting.support import fit_shift_variance
 from zerorouter.irt.calibration import Calibration, CalibrationSettings
 from zerorouter.irt.identification import rotate
+from zerorouter.irt.leanings import leaning_variance, principal_facets, with_leanings
+from zerorouter.irt.model import Abilities, ItemParameters
 from zerorouter.irt.population import PopulationFit, fit_population
 from zerorouter.irt.problem import CalibrationProblem
 from zerorouter.irt.recalibration import CrossFit
-from zerorouter.predict.items import ItemPredictor, Standardiser
+from zerorouter.predict.items import LEAST_DISCRIMINATION, ItemPredictor, Standardiser
 from zerorouter.predict.neighbours import Prototypes
 from zerorouter.space import AnswerStyle, PopulationPrior
+
+# s^2 of a newcomer's leanings at least. What calibrated respondents have in common along a facet
+# went into the items, so that their own leanings are smaller than a stranger's.
+NEWCOMERS_LEANING = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +47,9 @@ class Fitted:
     Attributes:
         predictor: Prompt features to item parameters and the rest.
         calibration: Items and respondents, in the canonical frame.
+        expected: The items as their text predicts them, each out of its fold, with facets.
+        abilities: Of the respondents, with their leanings.
+        leaning_variance: s^2 of the prior of a newcomer's leanings.
         check: What held-out prompts said.
         population: The prior of new respondents.
         population_fit: The same with its diagnostics.
@@ -47,6 +59,9 @@ class Fitted:
 
     predictor: ItemPredictor
     calibration: Calibration
+    expected: ItemParameters
+    abilities: Abilities
+    leaning_variance: float
     check: CrossFit
     population: PopulationPrior
     population_fit: PopulationFit
@@ -63,6 +78,7 @@ class Fitted:
             "n_iterations": self.calibration.n_iterations,
             "cross_fit": self.check.facts(),
             "shift_variance": [round(v, 4) for v in self.predictor.shift_variance],
+            "leaning_variance": self.leaning_variance,
             "population": {
                 "penalty": round(self.population_fit.penalty, 4),
                 "explained_left_out": round(self.population_fit.explained, 4),
@@ -107,10 +123,22 @@ def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
         ),
     )
     tell("calibrating items and respondents", 0.0)
+    linear = rotate(problem.calibrate())
+    taught = distilled(problem, linear, lambda share: tell("distilling the predictor", share))
+    problem = replace(problem, features=np.hstack([taught.columns, problem.features]))
+    tell("calibrating items and respondents", 0.5)
     calibration = rotate(problem.calibrate())
     check = problem.cross_fit(
         settings.folds, lambda share: tell("checking on held-out prompts", share)
     )
+    weights = check.correct(calibration.regression.weights)
+    effect_covariance = _scaled(calibration.regression.effect_covariance, check.spread)
+    tell("fitting leanings", 0.0)
+    facet_weights = principal_facets(x[scored], settings.n_facets)
+    facets = (x[scored] @ facet_weights[:-1] + facet_weights[-1]).astype(np.float32)
+    expected = _as_unseen(problem, weights, calibration, check.slope, effect_covariance, facets)
+    s2 = leaning_variance(expected, calibration.abilities, problem.scores, problem.groups)
+    abilities = with_leanings(expected, calibration.abilities, problem.scores, s2)
     population = fit_population(calibration.abilities.mean, covariates)
     tell("fitting domains", 0.0)
     classes = fit_classes(evidence, x, settings)
@@ -123,22 +151,28 @@ def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
     )
     tell("fitting answer lengths", 0.0)
     lengths = fit_lengths(evidence, x, calibration.items.intercept)
+    hidden, item_weights = taught.collapse(weights)
     predictor = ItemPredictor(
         standardise=standardise,
-        item_weights=check.correct(calibration.regression.weights),
+        item_weights=item_weights,
+        hidden=hidden,
+        facet_weights=facet_weights,
         class_weights=classes.weights,
         length_weights=lengths.weights,
         class_domain=classes.domain,
         class_block=classes.block,
         domains=evidence.domain_names,
         block_intercepts=_scaled(calibration.block_intercepts, check.slope),
-        effect_covariance=_scaled(calibration.regression.effect_covariance, check.spread),
+        effect_covariance=effect_covariance,
         shift_variance=(near * check.slope**2, far * check.slope**2),
         prototypes=prototypes,
     )
     return Fitted(
         predictor=predictor,
         calibration=calibration,
+        expected=expected,
+        abilities=abilities,
+        leaning_variance=max(s2, NEWCOMERS_LEANING),
         check=check,
         population=PopulationPrior(
             table=table,
@@ -148,6 +182,32 @@ def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
         population_fit=population,
         styles=lengths.styles,
         difficulty_scale=lengths.difficulty_scale,
+    )
+
+
+def _as_unseen(
+    problem: CalibrationProblem,
+    weights: Float32Array,
+    calibration: Calibration,
+    slope: float,
+    effect_covariance: Float32Array,
+    facets: Float32Array,
+) -> ItemParameters:
+    """The calibrated items as they would be predicted, had nobody answered them."""
+    k = calibration.items.n_dims
+    beta = problem.features @ weights[:-1] + weights[-1]
+    n = len(beta)
+    guessing = np.zeros(n) if problem.guessing is None else problem.guessing
+    return ItemParameters(
+        discrimination=np.hstack(
+            [np.maximum(beta[:, :1], LEAST_DISCRIMINATION), beta[:, 1:k]]
+        ).astype(np.float32),
+        intercept=beta[:, k] + slope * calibration.block_intercepts[problem.blocks],
+        guessing=guessing.astype(np.float32),
+        effect_scale=np.ones(n, dtype=np.float32),
+        shift_variance=np.zeros(n, dtype=np.float32),
+        effect_covariance=effect_covariance,
+        facets=facets,
     )
 
 

@@ -21,6 +21,8 @@ class FittingSettings:
         n_dims: K, the number of latent dimensions.
         guess_floor: Whether options set a floor of one over their number.
         folds: Folds of the cross-fit.
+        n_facets: R, principal directions of the features along which respondents may have
+            leanings of their own.
         n_prototypes: Centroids that stand for the calibrated prompts.
         preference_datasets: Data sets whose scores are preferences, not correctness; their
             prompts shape domains, lengths and support, their scores nothing.
@@ -34,6 +36,7 @@ class FittingSettings:
     n_dims: int = 3
     guess_floor: bool = True
     folds: int = 5
+    n_facets: int = 64
     n_prototypes: int = 256
     preference_datasets: frozenset[str] = frozenset()
     length_datasets: frozenset[str] | None = None

@@ -93,11 +93,14 @@ def fit_space(
     return LatentSpace(
         predictor=fitted.predictor,
         respondents=matrix.respondents,
-        abilities=fitted.calibration.abilities,
+        abilities=fitted.abilities,
+        leaning_variance=fitted.leaning_variance,
         styles=fitted.styles,
         difficulty_scale=fitted.difficulty_scale,
         population=fitted.population,
-        calibrated=CalibratedItems(digests=digests, items=fitted.calibration.items),
+        calibrated=CalibratedItems(
+            digests=digests, items=fitted.calibration.items, expected=fitted.expected
+        ),
         encoder_name=reader.encoder_name,
         models=_specs(matrix),
         provenance={**(provenance or {}), "fit": facts},

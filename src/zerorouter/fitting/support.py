@@ -10,7 +10,7 @@ from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.irt.calibration import Calibration
 from zerorouter.irt.problem import CalibrationProblem
 from zerorouter.irt.ridge import RidgeRegression
-from zerorouter.predict.neighbours import Prototypes
+from zerorouter.predict.neighbours import Prototypes, strangeness
 
 N_PROTOTYPES = 128  # enough to tell near from far ten times over
 
@@ -25,7 +25,7 @@ def fit_shift_variance(
 
     Item intercepts are predicted twice by regressions that did not see them: leaving out
     random groups of prompts, and leaving out whole tasks. The squared mean error of a task, less
-    what its finite number of items explains, is regressed on (1 - support)^2 with both
+    what its finite number of items explains, is regressed on its strangeness with both
     coefficients kept at zero or above. Returns them as (near, far).
     """
     from scipy.optimize import nnls
@@ -57,7 +57,7 @@ def fit_shift_variance(
                 if n < 5:
                     continue
                 support = [others.support(row) for row in embedding[held][of_task[:40]]]
-                rows.append([1.0, float(np.mean((1 - np.array(support)) ** 2))])
+                rows.append([1.0, float(strangeness(np.array(support)).mean())])
                 excess.append(float(error[of_task].mean() ** 2 - error[of_task].var() / n))
                 weight.append(math.sqrt(min(n, 100)))
     if len(rows) < 10:

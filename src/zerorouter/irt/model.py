@@ -13,6 +13,9 @@ an ability has covariance :math:`S_u`. The variance of the logit is, to first or
 
 and integrating the logistic over it is approximated by MacKay's (1992) probit matching,
 :math:`\sigma(\mu / \sqrt{1 + \pi v / 8})`.
+
+Where respondents have leanings :math:`w_u` along the items' facets :math:`\psi_i`, the logit is
+:math:`a \cdot \theta + d + \psi \cdot w` (see `leanings`).
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class ItemParameters:
         effect_scale: (N,) >= 0, multiplies ``effect_covariance``: 0 means known exactly.
         shift_variance: (N,) >= 0, variance of an error that prompts like this one share.
         effect_covariance: (K+1, K+1), covariance of (a, d) around its prediction.
+        facets: (N, R) what leanings are about (see `leanings`); None where there are none.
     """
 
     discrimination: Float32Array
@@ -46,6 +50,7 @@ class ItemParameters:
     effect_scale: Float32Array
     shift_variance: Float32Array
     effect_covariance: Float32Array
+    facets: Float32Array | None = None
 
     @classmethod
     def exact(
@@ -94,6 +99,7 @@ class ItemParameters:
             effect_scale=self.effect_scale[index],
             shift_variance=self.shift_variance[index],
             effect_covariance=self.effect_covariance,
+            facets=None if self.facets is None else self.facets[index],
         )
 
 
@@ -104,10 +110,15 @@ class Abilities:
     Attributes:
         mean: (M, K) posterior mean.
         covariance: (M, K, K) posterior covariance.
+        leanings: (M, R) what sets each apart along the items' facets (see `leanings`); None
+            where nothing is known of it.
+        leaning_variance: (M,) mean variance of a respondent's leanings.
     """
 
     mean: Float32Array
     covariance: Float32Array
+    leanings: Float32Array | None = None
+    leaning_variance: Float32Array | None = None
 
     @property
     def n_respondents(self) -> int:
@@ -121,7 +132,29 @@ class Abilities:
 
     def take(self, index: slice | np.ndarray) -> Abilities:
         """The respondents at ``index``, in that order."""
-        return Abilities(mean=self.mean[index], covariance=self.covariance[index])
+        return Abilities(
+            mean=self.mean[index],
+            covariance=self.covariance[index],
+            leanings=None if self.leanings is None else self.leanings[index],
+            leaning_variance=(
+                None if self.leaning_variance is None else self.leaning_variance[index]
+            ),
+        )
+
+    def joined(self, others: Abilities) -> Abilities:
+        """These respondents and then the others; both with leanings or both without."""
+        return Abilities(
+            mean=np.vstack([self.mean, others.mean]),
+            covariance=np.concatenate([self.covariance, others.covariance]),
+            leanings=_stacked(self.leanings, others.leanings),
+            leaning_variance=_stacked(self.leaning_variance, others.leaning_variance),
+        )
+
+
+def _stacked(first: Float32Array | None, second: Float32Array | None) -> Float32Array | None:
+    if first is None or second is None:
+        return None
+    return np.concatenate([first, second])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +230,16 @@ class Panel:
         pairs: (K(K+1)/2, M) covariances of ability pairs, those off the diagonal doubled.
         pair_index: Two (K(K+1)/2,), the dimensions of each pair.
         effect: (M,) the quadratic form (theta, 1) Psi (theta, 1) of the items' covariance.
+        leanings: (R, M), or None.
+        leaning_variance: (M,)
     """
 
     theta: Float32Array
     pairs: Float32Array
     pair_index: tuple[IntArray, IntArray]
     effect: Float32Array
+    leanings: Float32Array | None = None
+    leaning_variance: Float32Array | None = None
 
     @classmethod
     def of(cls, abilities: Abilities, effect_covariance: Float32Array) -> Panel:
@@ -218,6 +255,10 @@ class Panel:
             pairs=np.ascontiguousarray(pairs.T, dtype=np.float32),
             pair_index=(first, second),
             effect=np.asarray(effect, dtype=np.float32),
+            leanings=(
+                None if abilities.leanings is None else np.ascontiguousarray(abilities.leanings.T)
+            ),
+            leaning_variance=abilities.leaning_variance,
         )
 
     def forecast(self, items: ItemParameters) -> ResponseForecast:
@@ -234,6 +275,14 @@ class Panel:
         for i in range(len(a)):
             np.dot(a[i], self.theta, out=logit[i])
             np.dot(products[i], self.pairs, out=error[i])
+        if self.leanings is not None and items.facets is not None:
+            apart = np.empty_like(logit)
+            for i in range(len(a)):
+                np.dot(items.facets[i], self.leanings, out=apart[i])
+            logit += apart
+            if self.leaning_variance is not None:
+                length = np.einsum("nr,nr->n", items.facets, items.facets)
+                error += length[:, None] * self.leaning_variance
         logit += items.intercept[:, None]
         error += items.shift_variance[:, None]
         np.maximum(error, 0.0, out=error)

@@ -4,8 +4,8 @@ r"""The population prior: where a respondent is expected before it answers anyth
 Respondents are few and covariates many, so everything is judged on respondents left out: the
 ridge by their mean squared error, and :math:`\Sigma` as the mean outer product of their errors,
 which counts what the regression itself does not know. Newcomers are often of a kind that no
-calibrated model was of, and then a card can be badly wrong: the tails are those of Student's t,
-so that a few dozen answers overrule it.
+calibrated model was of, and then a card can be badly wrong: :math:`\Sigma` is doubled, and the
+tails are those of Student's t, so that a few dozen answers overrule it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ PENALTIES = np.logspace(-1, 3, 17)
 LEAST_VARIANCE = 1e-3
 LEAST_FREEDOM = 0.05  # of a respondent that its own covariates nearly explain away
 DEGREES_OF_FREEDOM = 3.0  # of the prior's tails
+WIDENING = 2.0  # newcomers lie outside of what was calibrated, those left out lie inside
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +69,7 @@ def fit_population(abilities: FloatArray, covariates: FloatArray) -> PopulationF
     total = float(np.mean((theta - theta.mean(axis=0)) ** 2))
     return PopulationFit(
         weights=_ridge(z, theta, penalty),
-        covariance=covariance + LEAST_VARIANCE * np.eye(k),
+        covariance=WIDENING * covariance + LEAST_VARIANCE * np.eye(k),
         penalty=penalty,
         explained=1 - loss / max(total, 1e-9),
     )

@@ -1,8 +1,10 @@
 """The predictor: prompt features to item parameters, domain, answer length and support.
 
-All outputs are read by one linear map from the standardised features:
+All outputs are read from the standardised features by one matrix product:
 
-- the item parameters (a, d), from the regression fitted with the responses;
+- the item parameters (a, d), from the regression fitted with the responses, and from the units
+  of one hidden layer, which a second, small product turns into what they add to (a, d);
+- the facets along which respondents have leanings of their own;
 - a class, that is a pair of data set and domain, by multinomial regression: its domain is
   shown to people, its data set tells which block's intercept to expect;
 - the shared level of log answer lengths.
@@ -18,7 +20,8 @@ import numpy as np
 from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.irt.model import ItemParameters
 from zerorouter.predict.features import PromptFeatures, guess_floor
-from zerorouter.predict.neighbours import Prototypes
+from zerorouter.predict.neighbours import Prototypes, strangeness
+from zerorouter.predict.student import HiddenLayer
 
 CLIP = np.float32(4.0)  # standard deviations; a freak value must not decide alone
 LEAST_DISCRIMINATION = np.float32(0.05)  # more general ability never lowers P(correct)
@@ -80,7 +83,9 @@ class ItemPredictor:
 
     Attributes:
         standardise: Applied to raw features first.
-        item_weights: (D+1, K+1) readout of (a, d); the last row is the constant.
+        item_weights: (D+1, K+1) linear readout of (a, d); the last row is the constant.
+        hidden: What a hidden layer adds to it.
+        facet_weights: (D+1, R) readout of the facets.
         class_weights: (D+1, C) readout of the class logits.
         length_weights: (D+1,) readout of the log length level.
         class_domain: (C,) domain of each class.
@@ -89,12 +94,14 @@ class ItemPredictor:
         block_intercepts: (B,)
         effect_covariance: (K+1, K+1) of what features do not tell.
         shift_variance: Two numbers (near, far): the error that similar prompts share has
-            variance ``near + far (1 - support)^2``.
+            variance ``near + far strangeness(support)``.
         prototypes: Where the calibrated prompts lie.
     """
 
     standardise: Standardiser
     item_weights: Float32Array
+    hidden: HiddenLayer
+    facet_weights: Float32Array
     class_weights: Float32Array
     length_weights: Float32Array
     class_domain: IntArray
@@ -115,14 +122,21 @@ class ItemPredictor:
         n, k = len(features), self.n_dims
         standard = self.standardise(features)
         weights, constant = self._readout
+        end_of_facets = k + 2 + self.facet_weights.shape[1]
+        end_of_units = end_of_facets + self.hidden.n_units
         out = np.empty((n, len(constant)), dtype=np.float32)
+        added = np.empty(k + 1, dtype=np.float32)
         odds = np.empty((n, len(self.class_domain)), dtype=np.float32)
         mixed = np.empty((n, self._mixing.shape[1]), dtype=np.float32)
         support = np.empty(n, dtype=np.float32)
         for i in range(n):  # row by row: a matrix product may round a row by its neighbours
             row = np.dot(standard[i], weights, out=out[i])
             row += constant
-            logits = row[k + 2 :]
+            units = row[end_of_facets:end_of_units]
+            row[: k + 1] += np.dot(
+                np.maximum(units, 0.0, out=units), self.hidden.readout, out=added
+            )
+            logits = row[end_of_units:]
             np.exp(logits - logits.max(), out=odds[i])
             np.dot(odds[i], self._mixing, out=mixed[i])
             support[i] = self.prototypes.support(features.embedding[i])
@@ -136,8 +150,9 @@ class ItemPredictor:
                 intercept=d,
                 guessing=guess_floor(features.structure),
                 effect_scale=np.ones_like(d),
-                shift_variance=near + far * (1 - support) ** 2,
+                shift_variance=near + far * strangeness(support),
                 effect_covariance=self.effect_covariance,
+                facets=out[:, k + 2 : end_of_facets],
             ),
             domain=mixed[:, 2:].argmax(axis=1),
             log_length=level,
@@ -146,8 +161,16 @@ class ItemPredictor:
 
     @cached_property
     def _readout(self) -> tuple[Float32Array, Float32Array]:
-        """Weights (D, T) and constants (T,) of all outputs: a, d, level, class logits."""
-        joined = np.hstack([self.item_weights, self.length_weights[:, None], self.class_weights])
+        """Weights (D, T) and constants (T,): a, d, level, facets, hidden units, class logits."""
+        joined = np.hstack(
+            [
+                self.item_weights,
+                self.length_weights[:, None],
+                self.facet_weights,
+                self.hidden.weights,
+                self.class_weights,
+            ]
+        )
         return np.ascontiguousarray(joined[:-1]), joined[-1].copy()
 
     @cached_property

@@ -15,6 +15,7 @@ import numpy as np
 from zerorouter.arrays import Float32Array, FloatArray
 
 QUANTILES = 101
+FAMILIAR = 0.25  # support from which on a prompt counts as one of the calibrated kind
 MOST_CLUSTERED = 6_000
 LEAST_PER_PROTOTYPE = 4  # prompts; fewer would be remembered one by one
 
@@ -62,3 +63,13 @@ class Prototypes:
         nearest = float((self.centroids @ embedding).max())
         at = int(self.similarity_quantiles.searchsorted(nearest))
         return min(at / (QUANTILES - 1), 1.0)
+
+
+def strangeness(support: FloatArray) -> Float32Array:
+    """How foreign prompts of such support are, in [0, 1]: 0 for all but the outer quarter.
+
+    Where a prompt lies among the calibrated ones tells nothing of how well it is predicted; the
+    error of whole kinds of prompts sets in at the rim (docs/experiments.md).
+    """
+    out: Float32Array = np.square(np.maximum(1 - np.asarray(support, np.float32) / FAMILIAR, 0))
+    return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -24,6 +23,7 @@ from zerorouter.evaluation.costs import MeanCosts
 from zerorouter.fitting.core import Fitted, fit
 from zerorouter.fitting.evidence import Evidence, FittingSettings
 from zerorouter.irt.ability import ability_posterior
+from zerorouter.irt.leanings import with_leanings
 from zerorouter.irt.model import Abilities, ItemParameters, Panel
 from zerorouter.irt.population import DEGREES_OF_FREEDOM
 from zerorouter.linking import RespondentCard
@@ -44,16 +44,6 @@ class ZeroRouter(Method):
     id: ClassVar[str] = "zerorouter"
     reference: ClassVar[str] = "this project; METHOD section 3"
     embedding: ClassVar[str | None] = None
-
-    def candidates(self, n_labels: int | None) -> Sequence[Settings]:
-        """Dimensions and the guess floor."""
-        del n_labels
-        return (
-            {"n_dims": 3, "guess_floor": True},
-            {"n_dims": 2, "guess_floor": True},
-            {"n_dims": 4, "guess_floor": True},
-            {"n_dims": 3, "guess_floor": False},
-        )
 
     def fit(self, data: TrainingSet, settings: Settings, rng: np.random.Generator) -> FittedMethod:
         """Fit the space to the training set."""
@@ -82,7 +72,7 @@ class ZeroRouter(Method):
         fitted = fit(evidence, chosen)
         return FittedZeroRouter(
             fitted=fitted,
-            abilities=fitted.calibration.abilities,
+            abilities=fitted.abilities,
             training=data,
             models=data.models,
             labels=data.labels,
@@ -165,16 +155,19 @@ class FittedZeroRouter(FittedMethod):
             off = np.log(np.maximum(newcomers.labels.output_tokens[i], 1.0)) - level
             known = off[~np.isnan(off)]
             offsets.append(float(known.sum() / (len(known) + LENGTH_PRIOR_CELLS)))
-        joined = Abilities(
-            mean=np.vstack([self.abilities.mean, np.array(means, dtype=np.float32)]),
-            covariance=np.concatenate(
-                [self.abilities.covariance, np.array(covariances, dtype=np.float32)]
+        arrived = with_leanings(
+            self.fitted.expected,
+            Abilities(
+                mean=np.array(means, dtype=np.float32),
+                covariance=np.array(covariances, dtype=np.float32),
             ),
+            newcomers.labels.scores,
+            self.fitted.leaning_variance,
         )
         n = len(newcomers.models)
         return replace(
             self,
-            abilities=joined,
+            abilities=self.abilities.joined(arrived),
             models=self.models + newcomers.models,
             labels=self.labels.stacked(newcomers.labels),
             offset=np.append(self.offset, offsets),
