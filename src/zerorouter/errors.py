@@ -10,6 +10,8 @@ The tree::
     │   └── ConfigError           the configuration file is wrong
     ├── UnknownNameError          a model, policy or method nobody has heard of
     ├── NoEligibleModelError      every model of the pool was filtered out
+    ├── InfeasibleError           bounds that cannot all be kept, with the nearest that can
+    │   └── NoModelInBoundsError  ... by any model for one prompt (a NoEligibleModelError, too)
     ├── MissingPriceError         a cost was needed and the model has no price
     ├── ArtifactError             a space or profile on disk cannot be read
     │   ├── CorruptArtifactError  damaged or incomplete
@@ -81,6 +83,66 @@ class NoEligibleModelError(ZeroRouterError):
     def __init__(self, message: str, excluded: dict[str, str] | None = None) -> None:
         self.excluded = dict(excluded or {})
         super().__init__(message)
+
+
+class InfeasibleError(ZeroRouterError):
+    """No choice keeps all the bounds.
+
+    Attributes:
+        bound: The bound named first, such as ``"budget_usd"``.
+        value: Its value.
+        nearest: The nearest value that works with the other bounds as they are; None where it is
+            not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        bound: str,
+        value: float | None = None,
+        nearest: float | None = None,
+    ) -> None:
+        self.bound = bound
+        self.value = value
+        self.nearest = nearest
+        super().__init__(message)
+
+
+class NoModelInBoundsError(NoEligibleModelError, InfeasibleError):
+    """Of the eligible models none keeps the bounds on one prompt.
+
+    Attributes:
+        model: The model that offers the nearest value.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        bound: str,
+        value: float,
+        nearest: float,
+        model: str,
+        excluded: dict[str, str] | None = None,
+    ) -> None:
+        ZeroRouterError.__init__(self, message)  # each parent's own wants other arguments
+        self.excluded = dict(excluded or {})
+        self.bound = bound
+        self.value = value
+        self.nearest = nearest
+        self.model = model
+
+    def for_prompt(self, index: int) -> NoModelInBoundsError:
+        """The same error, saying which prompt of a batch it is about."""
+        return NoModelInBoundsError(
+            f"prompt {index}: {self}",
+            bound=self.bound,
+            value=self.value or 0.0,
+            nearest=self.nearest or 0.0,
+            model=self.model,
+            excluded=self.excluded,
+        )
 
 
 class MissingPriceError(ZeroRouterError):

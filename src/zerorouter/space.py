@@ -8,7 +8,7 @@ no response: calibrated items are kept by the hash of their question alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -25,7 +25,8 @@ from zerorouter.errors import CorruptArtifactError, UnknownNameError
 from zerorouter.irt.model import Abilities, ItemParameters
 from zerorouter.predict.encoders import Encoder, StaticEncoder
 from zerorouter.predict.features import FeatureReader
-from zerorouter.predict.items import ItemPredictor, PromptReadings, Standardiser
+from zerorouter.predict.forest import Forest, ForestReading
+from zerorouter.predict.items import Accuracy, ItemPredictor, PromptReadings, Standardiser
 from zerorouter.predict.neighbours import Prototypes
 from zerorouter.predict.prompt import Prompt
 from zerorouter.predict.student import HiddenLayer
@@ -183,8 +184,12 @@ class LatentSpace:
                 raise UnknownNameError("respondent", name, self.respondents)
         return np.array([self._index[name] for name in names], dtype=np.int64)
 
-    def reader(self, encoder: Encoder | None = None) -> SpaceReader:
+    def reader(self, encoder: Encoder | None = None, accuracy: Accuracy = "fast") -> SpaceReader:
         """Prompts to readings, with the packaged static encoder unless another is handed over.
+
+        Args:
+            encoder: The encoder that the space was fitted with, if it is not the packaged one.
+            accuracy: ``full`` asks the forest itself, not its student: better and slower.
 
         Raises:
             CorruptArtifactError: the space was fitted with another encoder or other features.
@@ -201,7 +206,7 @@ class LatentSpace:
                 f"the space was fitted with {fitted} features of a prompt, this ZeroRouter reads "
                 f"{features.n_features}; calibrate anew with 'zerorouter calibrate'"
             )
-        return SpaceReader(features, self.predictor)
+        return SpaceReader(features, self.predictor, accuracy)
 
     def save(self, folder: Path) -> None:
         """Write the space to a folder, atomically."""
@@ -220,6 +225,7 @@ class LatentSpace:
                 "predictor.item_weights": p.item_weights,
                 "predictor.hidden_weights": p.hidden.weights,
                 "predictor.hidden_readout": p.hidden.readout,
+                **_forest_arrays(p.forest),
                 "predictor.facet_weights": p.facet_weights,
                 "predictor.class_weights": p.class_weights,
                 "predictor.length_weights": p.length_weights,
@@ -308,6 +314,7 @@ class LatentSpace:
                 weights=arrays["predictor.hidden_weights"],
                 readout=arrays["predictor.hidden_readout"],
             ),
+            forest=_forest_of(arrays),
             facet_weights=arrays["predictor.facet_weights"],
             class_weights=arrays["predictor.class_weights"],
             length_weights=arrays["predictor.length_weights"],
@@ -388,13 +395,36 @@ class LatentSpace:
 class SpaceReader:
     """Prompts to readings of one space."""
 
-    def __init__(self, features: FeatureReader, predictor: ItemPredictor) -> None:
+    def __init__(
+        self, features: FeatureReader, predictor: ItemPredictor, accuracy: Accuracy = "fast"
+    ) -> None:
         self._features = features
         self._predictor = predictor
+        self._accuracy: Accuracy = accuracy
 
     def read(self, prompts: Sequence[Prompt]) -> PromptReadings:
         """Readings of prompts; each row equals that of the prompt alone."""
-        return self._predictor.read(self._features.read(prompts))
+        return self._predictor.read(self._features.read(prompts), self._accuracy)
+
+
+def _forest_arrays(reading: ForestReading | None) -> dict[str, NDArray[Any]]:
+    if reading is None:
+        return {}
+    return {
+        **{f"forest.{name}": array for name, array in vars(reading.forest).items()},
+        "forest.readout": reading.readout,
+        "forest.linear": reading.linear,
+    }
+
+
+def _forest_of(arrays: dict[str, NDArray[Any]]) -> ForestReading | None:
+    if "forest.roots" not in arrays:
+        return None
+    return ForestReading(
+        forest=Forest(**{f.name: arrays[f"forest.{f.name}"] for f in fields(Forest)}),
+        readout=arrays["forest.readout"],
+        linear=arrays["forest.linear"],
+    )
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -68,8 +68,9 @@ def plan(folder, **changes):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     base = tmp_path_factory.mktemp("evaluate")
-    rows = evaluate(plan(records(base / "trees")), base / "out")
-    return base, rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEROROUTER_HOME", str(base / "home"))  # no MiniLM, whoever exported one
+        yield base, evaluate(plan(records(base / "trees")), base / "out")
 
 
 def one(rows, **wanted):

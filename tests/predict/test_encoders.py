@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,38 @@ def test_word_pieces_agree_with_the_reference_on_any_text(
     text: str,
 ) -> None:
     assert encoder.words.ids(text) == reference(text)
+
+
+PARTS = st.lists(
+    st.one_of(
+        st.text(alphabet="abcxyzABC019 \t\n\r.,;()[]{}'\"-_#$%\\/~", max_size=30),
+        st.sampled_from(["", "kiteboarders unbelievably", "zqx9 q7zz", "don't", "k" * 120, "a\0b"]),
+        st.text(max_size=10),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(PARTS)
+def test_parts_of_a_text_have_their_own_pieces(encoder: StaticEncoder, parts: list[str]) -> None:
+    found = encoder.words.ids_of_parts(parts)
+    plain = all(re.fullmatch(r"[\t\n\r -~]*", part) for part in parts)
+    assert (found is not None) == plain
+    if found is None:
+        return
+    alone = [encoder.words.ids(part) for part in parts]
+    assert found.ids.tolist() == list(chain.from_iterable(alone))
+    assert found.ids.tolist() == encoder.words.ids("\n".join(parts))
+    assert found.ends == [sum(map(len, alone[: i + 1])) for i in range(len(parts))]
+    assert found.n_words == len(alone[0]) - int(encoder.is_wordpiece[alone[0]].sum())
+
+
+def test_many_unknown_words_are_split_in_linear_time(encoder: StaticEncoder) -> None:
+    found = encoder.words.ids_of_parts(["zqxzqx " * 50_000, "the"])
+    assert found is not None
+    assert len(found.ids) == found.ends[1] == found.ends[0] + 1
+    assert found.n_words == 50_000
 
 
 def test_a_long_run_without_blanks_is_split_in_linear_time(encoder: StaticEncoder) -> None:

@@ -34,6 +34,7 @@ def predictor() -> ItemPredictor:
             weights=(0.2 * rng.standard_normal((d + 1, 5))).astype(np.float32),
             readout=rng.standard_normal((5, K + 1)).astype(np.float32),
         ),
+        forest=None,
         facet_weights=(0.1 * rng.standard_normal((d + 1, 4))).astype(np.float32),
         class_weights=(0.3 * rng.standard_normal((d + 1, 3))).astype(np.float32),
         length_weights=(0.1 * rng.standard_normal(d + 1)).astype(np.float32),

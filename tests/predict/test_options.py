@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from zerorouter.predict.options import MAX_OPTIONS, open_assertion, parse_option
 
 STEM = "Which planet of the solar system has the shortest year?"
 OPTIONS = ("Mercury", "Venus", "the Earth", "Neptune")
+GOLDEN = json.loads((Path(__file__).parent / "golden_asks.json").read_text("utf-8"))
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -216,6 +220,14 @@ def test_code_to_be_completed_is_read_without_the_prose_around_it() -> None:
     assert open_assertion("What?? assert yourself") is None
 
 
+@pytest.mark.parametrize("case", GOLDEN)
+def test_a_text_is_cut_where_it_was_when_spaces_were_fitted(case: dict[str, Any]) -> None:
+    """Odd labels, headings, wrappings and mixtures; another cut asks for fitting spaces anew."""
+    ask = read_ask(case["text"])
+    found = (list(ask.stem_span), [list(span) for span in ask.option_spans], ask.style)
+    assert found == (case["stem"], case["options"], case["style"])
+
+
 def test_core_joins_stem_and_options() -> None:
     cores = {read_ask(text).core for text in RENDERINGS.values()}
     assert cores == {"\n".join((STEM, *OPTIONS))}
@@ -258,6 +270,8 @@ ADVERSARIAL = {
     "asserts": "def f(x):\n" + "assert ??\n" * 9_000,
     "questions": "Question: A. " * 8_000,
     "brackets": "(A) ( B) " * 11_000,
+    "bold labels": "**A)** " * 14_000,
+    "exclamations": "Oh! " * 25_000 + "?\nA) x\nB) y\nC) z",
 }
 
 

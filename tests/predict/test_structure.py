@@ -1,17 +1,20 @@
-"""Structural features: finite for any text, equal in batches, blind to the rendering."""
+"""Structural features: those of a slow reference, equal in batches, blind to the rendering."""
 
 from __future__ import annotations
 
 import re
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from predict.structure_reference import reference_features
 from zerorouter.arrays import IntArray
 from zerorouter.errors import InputError
+from zerorouter.predict.encoders import PartPieces, StaticEncoder
 from zerorouter.predict.options import read_ask
 from zerorouter.predict.structure import (
     FEATURE_NAMES,
@@ -39,6 +42,22 @@ def tidy(words, limit):
     return kept
 assert tidy(['Ab ', 'cde'], 3) == ??"""
 CHOICE = "Which of these metals is liquid at room temperature?"
+LOOPS = """\
+def count(text, limit):
+
+    seen = {}
+    for sign in text:
+        if sign in seen:
+            seen[sign] += 1
+        elif sign.isalpha() and limit:
+            seen.update({sign: 1})
+        else:
+            limit -= 1
+    while limit > 0: limit = limit - 1
+
+    return sorted([len(x) for x in seen.values()])[1:limit]
+assert count(??, 4) == [1, (2, 'b')]"""
+AMOUNTS = ("It takes 1,250 days.", "about 7 of them", "not 0.5", "II and III", "$x^2$", "no metals")
 METALS = ("mercury", "iron", "all of the above", "copper 29", "gold")
 TEXTS = (
     PROSE,
@@ -60,6 +79,7 @@ def statistics() -> TokenStatistics:
 
 
 TOKENS = statistics()
+STATIC = StaticEncoder.load()
 
 
 def ids_of(text: str) -> IntArray:
@@ -83,6 +103,72 @@ def test_every_feature_has_a_name_of_its_own() -> None:
     row = structure_features(PROSE, ids_of(PROSE), TOKENS)
     assert row.shape == (N_FEATURES,)
     assert row.dtype == np.float32
+
+
+# What options, code, numbers and odd alphabets are made of.
+FRAGMENTS = [
+    "A) 7.5", "\nA) iron", "\nB) no", "\nC) 1e9", "\nD) None of the above.", "\n(a) neither",
+    "\n(b) of the ring", "\n(c) I and II", "\n- 1,234", "\n- $x^2$", "?", "? ", ". ", ".\n", " ",
+    "What is", "If the", "Find not all", "the ring of the third", "which isn't", "they’re", "“so”",
+    "def f(x, y):\n    for i in x[1:2]:\n", "        x.append(i)\n", "    return x - 1\n",
+    "assert f(1) == ??", "assert f(??) == [1, ('a', 2)]\nimport os", "while True: x += 1",
+    "1,250", "0.5", "3.14", "12,34", "00", "9" * 17, "__", "...", "\\frac{1}{2}", "a=b", "!",
+    "é ½ ² \u0663", "Привет", "κόσμε", "שלום", "世界", "🙂", "\ud800", "\x85", "\xa0", "\x1c",
+    "k" * 300, "constantinople",
+]  # fmt: skip
+
+
+def assert_like_the_reference(text: str) -> None:
+    """Tokens are those of the ask's own words, so each part is known to have its own."""
+    ask = read_ask(text)
+    dealt = [ids_of(part) for part in (ask.stem, *ask.options)]
+    ends = np.cumsum([len(own) for own in dealt]).tolist()
+    ids = np.concatenate(dealt)
+    continues = TOKENS.is_wordpiece[ids]
+    n_words = int((~continues[: ends[0]]).sum())
+    row = ask_features(ask, ids, TOKENS, parts=PartPieces(ids, ends, n_words))
+    wanted = reference_features(
+        ask.stem,
+        ask.options,
+        TOKENS.log_frequency[ids].tolist(),
+        continues.tolist(),
+        list(pairwise([0, *ends])),
+    )
+    expected = [wanted.pop(name, 0.0) for name in FEATURE_NAMES]
+    assert not wanted
+    np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-5)
+
+
+@given(st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=12)), max_size=16))
+def test_every_figure_is_that_of_the_slow_reference(pieces: list[str]) -> None:
+    assert_like_the_reference("".join(pieces))
+    assert_like_the_reference(" ".join(pieces))
+
+
+@pytest.mark.parametrize("style", TEMPLATES)
+def test_every_figure_of_a_rendering_is_that_of_the_slow_reference(style: str) -> None:
+    cases = ((PROSE, ()), (MATHS, ()), (CODE, ()), (LOOPS, ()), (CHOICE, METALS), (CHOICE, AMOUNTS))
+    for text, choices in cases:
+        assert_like_the_reference(render(text, choices, style))
+
+
+@given(st.lists(st.sampled_from([*FRAGMENTS, "Answer:", "Hi! "]), max_size=16).map("".join))
+def test_tokens_dealt_by_the_tokeniser_and_found_in_the_text_are_the_same(text: str) -> None:
+    words = STATIC.words
+    ask = read_ask(text)
+    parts = words.ids_of_parts((ask.stem, *ask.options))
+    canonical = ask.canonical()
+    if parts is None:
+        assert not canonical.text.isascii() or not canonical.text.replace("\n", " ").isprintable()
+        return
+    statistics = TokenStatistics(
+        log_frequency=STATIC.log_frequency,
+        is_wordpiece=STATIC.is_wordpiece,
+    )
+    np.testing.assert_array_equal(
+        ask_features(ask, parts.ids, statistics, parts=parts),
+        ask_features(canonical, np.array(words.ids(canonical.text), dtype=np.int32), statistics),
+    )
 
 
 @given(st.text(max_size=400))

@@ -19,7 +19,7 @@ import numpy as np
 from zerorouter.arrays import Float32Array
 from zerorouter.covariates import CovariateTable
 from zerorouter.errors import require_extra
-from zerorouter.fitting.distillation import distilled
+from zerorouter.fitting.distillation import distilled, read_by_forest
 from zerorouter.fitting.domains import fit_classes
 from zerorouter.fitting.evidence import Evidence, FittingSettings, Report
 from zerorouter.fitting.lengths import fit_lengths
@@ -156,6 +156,7 @@ def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
         standardise=standardise,
         item_weights=item_weights,
         hidden=hidden,
+        forest=read_by_forest(taught, weights),
         facet_weights=facet_weights,
         class_weights=classes.weights,
         length_weights=lengths.weights,

@@ -14,9 +14,10 @@ import numpy as np
 
 from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.fitting.student import Student, distil
-from zerorouter.fitting.teacher import References, Regressor, fit_forest
+from zerorouter.fitting.teacher import References, fit_forest
 from zerorouter.irt.calibration import Calibration
 from zerorouter.irt.problem import CalibrationProblem
+from zerorouter.predict.forest import Forest, ForestReading
 from zerorouter.predict.student import HiddenLayer
 
 FOLDS = 4
@@ -31,11 +32,13 @@ class Distilled:
     Attributes:
         columns: (N, K+1) of the training items, each out of its fold.
         student: Trained on everything.
+        teacher: The same; None where there were too few prompts to teach.
         to_columns: (J, K+1) from its outputs to columns.
     """
 
     columns: Float32Array
     student: Student
+    teacher: Forest | None
     to_columns: Float32Array
 
     @classmethod
@@ -44,6 +47,7 @@ class Distilled:
         return cls(
             columns=np.zeros((n_items, 0), dtype=np.float32),
             student=Student.without_units(n_features),
+            teacher=None,
             to_columns=np.zeros((0, 0), dtype=np.float32),
         )
 
@@ -70,6 +74,18 @@ class Distilled:
         )
 
 
+def read_by_forest(taught: Distilled, weights: Float32Array) -> ForestReading | None:
+    """The reading that uses the teacher itself; None where there is none."""
+    if taught.teacher is None:
+        return None
+    n_columns = taught.columns.shape[1]
+    return ForestReading(
+        forest=taught.teacher,
+        readout=(taught.to_columns @ weights[:n_columns]).astype(np.float32),
+        linear=weights[n_columns:],
+    )
+
+
 def distilled(
     problem: CalibrationProblem,
     calibration: Calibration,
@@ -92,7 +108,9 @@ def distilled(
             tell(f / (FOLDS + 1))
         held = fold == f
         if held.any() and not held.all():
-            outputs[held] = _taught(x[~held], scores[~held], seed)(x[held])
+            outputs[held] = distil(fit_forest(x[~held], scores[~held], seed), x[~held], seed)(
+                x[held]
+            )
         else:
             outputs[held] = 0.0
     if tell:
@@ -101,16 +119,13 @@ def distilled(
     raw = outputs @ to_items
     scale = np.maximum(raw.std(axis=0), 1e-6)
     to_columns = (to_items * (WEIGHT / scale)).astype(np.float32)
+    teacher = fit_forest(x, scores, seed)
     return Distilled(
         columns=outputs @ to_columns,
-        student=_taught(x, scores, seed),
+        student=distil(teacher, x, seed),
+        teacher=teacher,
         to_columns=to_columns,
     )
-
-
-def _taught(x: Float32Array, scores: Float32Array, seed: int) -> Student:
-    teacher: Regressor = fit_forest(x, scores, seed)
-    return distil(teacher, x, seed)
 
 
 def _folds(groups: IntArray, seed: int) -> IntArray:

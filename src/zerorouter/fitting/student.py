@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zerorouter.arrays import Float32Array
-from zerorouter.fitting.teacher import Regressor
+from zerorouter.predict.forest import Forest
 
 N_UNITS = 128
 QUESTIONS = 32_000  # to the teacher at least,
@@ -66,12 +66,12 @@ class Student:
         return np.asarray(units @ self.readout + x @ self.linear + self.bias)
 
 
-def distil(teacher: Regressor, x: Float32Array, seed: int) -> Student:
+def distil(teacher: Forest, x: Float32Array, seed: int) -> Student:
     """Train a student on prompts made from ``x`` (N, D), labelled by the teacher."""
     rng = np.random.default_rng([seed, 31])
     rounds = int(np.clip(QUESTIONS / (2 * len(x)), LEAST_QUESTIONS, MOST_QUESTIONS))
     asked = np.vstack([make(x, rng) for _ in range(rounds) for make in (_mixed, _swapped)])
-    target = teacher(asked)
+    target = teacher.logits(asked)
     centre, scale = target.mean(axis=0), float(target.std()) or 1.0
     student = _train(asked, (target - centre) / np.float32(scale), rng)
     return Student(

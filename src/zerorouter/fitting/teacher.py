@@ -7,27 +7,25 @@ are linear in the item parameters (a, d), which is how they are turned back.
 
 Extremely randomised trees (Geurts, Ernst & Wehenkel 2006) were ahead of linear, kernel and neural
 regressions on held-out prompts, alone and in every mixture tried (docs/experiments.md). They are
-too slow and too large to serve: `student` distils them.
+four times as slow to serve as everything else together: `student` distils them, and only
+``accuracy="full"`` asks the forest itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from zerorouter.arrays import Float32Array, Float64Array, IntArray
 from zerorouter.irt.calibration import Calibration
+from zerorouter.predict.forest import Forest
 
 N_REFERENCES = 8
 N_TREES = 60
 LEAST_LEAF = 4
 FEATURE_SHARE = 0.3  # of the features tried at each split
-EXTREME = 0.03  # expected scores are kept this far off 0 and 1 before a logit is taken
 RIDGE = 0.05  # of the way back from logits to item parameters
-
-Regressor = Callable[[Float32Array], Float32Array]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,19 +62,36 @@ class References:
         return np.asarray(np.linalg.solve(gram, self.design.T).T)
 
 
-def fit_forest(x: Float32Array, scores: Float32Array, seed: int) -> Regressor:
-    """Learn expected scores (N, J) from features (N, D); the regressor returns their logits."""
+def fit_forest(x: Float32Array, scores: Float32Array, seed: int) -> Forest:
+    """Learn expected scores (N, J) from features (N, D)."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    forest = ExtraTreesRegressor(
+    fitted = ExtraTreesRegressor(
         n_estimators=N_TREES,
         min_samples_leaf=LEAST_LEAF,
         max_features=FEATURE_SHARE,
         random_state=seed,
     ).fit(x, scores)
-
-    def logits(features: Float32Array) -> Float32Array:
-        p = np.clip(forest.predict(features).reshape(len(features), -1), EXTREME, 1 - EXTREME)
-        return np.asarray(np.log(p / (1 - p)), dtype=np.float32)
-
-    return logits
+    roots, features, thresholds, rights, leaves = [], [], [], [], []
+    n_nodes = n_leaves = 0
+    for estimator in fitted.estimators_:
+        tree = estimator.tree_
+        is_leaf = tree.children_left < 0
+        inner = np.flatnonzero(~is_leaf)
+        assert (tree.children_left[inner] == inner + 1).all()  # depth first
+        roots.append(n_nodes)
+        right = tree.children_right.astype(np.int64) + n_nodes
+        right[is_leaf] = n_leaves + np.arange(is_leaf.sum())
+        features.append(np.where(is_leaf, -1, tree.feature))
+        thresholds.append(tree.threshold)
+        rights.append(right)
+        leaves.append(tree.value[is_leaf, :, 0])
+        n_nodes += len(is_leaf)
+        n_leaves += int(is_leaf.sum())
+    return Forest(
+        roots=np.array(roots, dtype=np.int32),
+        feature=np.concatenate(features).astype(np.int16),
+        threshold=np.concatenate(thresholds).astype(np.float32),
+        right=np.concatenate(rights).astype(np.int32),
+        scores=np.concatenate(leaves).astype(np.float16),
+    )

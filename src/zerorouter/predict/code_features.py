@@ -15,10 +15,9 @@ CODE_NAMES: Final = (
     "assert_log_text_length", "assert_depth", "assert_number_share", "assert_boolean",
 )  # fmt: skip
 
-_CODE_MARKS: Final = ("def ", "```", "function ", "class ", "#include", "public ", "return ")
 _CALL = re.compile(r"\.(\w+)\(")
 # Tables of words read better than lists of literals.
-_STRING_METHODS: Final = frozenset(
+STRING_METHODS: Final = frozenset(
     """
     upper lower strip lstrip rstrip split rsplit join replace find rfind index startswith endswith
     isdigit isalpha isalnum isupper islower isspace isnumeric isdecimal isidentifier istitle title
@@ -26,18 +25,22 @@ _STRING_METHODS: Final = frozenset(
     partition rpartition splitlines expandtabs removeprefix removesuffix count
     """.split()  # noqa: SIM905
 )
-_CONTAINER_METHODS: Final = frozenset(
+CONTAINER_METHODS: Final = frozenset(
     """
     append extend insert pop remove sort reverse clear copy get keys values items update setdefault
     popitem fromkeys add discard union intersection
     """.split()  # noqa: SIM905
 )
-_MUTATIONS: Final = (
-    ".append(", ".pop(", ".remove(", ".insert(", ".extend(", ".update(", ".clear(", ".sort(",
-    ".reverse(", "del ", "+=", "-=",
-)  # fmt: skip
-_LOOP = re.compile(r"\b(?:for|while)\b")
-_BRANCH = re.compile(r"\b(?:if|elif|else|try|except|case|switch)\b")
+_MUTATING_METHODS: Final = frozenset(
+    "append pop remove insert extend update clear sort reverse".split()  # noqa: SIM905
+)
+_KEYWORDS: Final = {
+    **dict.fromkeys(("for", "while"), "loop"),
+    **dict.fromkeys(("if", "elif", "else", "try", "except", "case", "switch"), "branch"),
+}
+_WORD = re.compile(r"\w+")
+_BRACKETS: Final = b"()[]{}"
+_NO_BRACKET: Final = bytes([code for code in range(256) if code not in _BRACKETS])
 _ARGUMENTS = re.compile(r"\bdef\s+\w+\s*\(([^()\n]{0,300})\)")
 _SLICE = re.compile(r"\[[^\[\]\n]{0,40}:[^\[\]\n]{0,40}\]")
 _TEXT_LITERAL = re.compile(r"'([^'\n]{0,400})'|\"([^\"\n]{0,400})\"")
@@ -45,35 +48,46 @@ _TEXT_LITERAL = re.compile(r"'([^'\n]{0,400})'|\"([^\"\n]{0,400})\"")
 
 def looks_like_code(stem: str) -> bool:
     """Whether a text holds program text, cheaply."""
-    return any(map(stem.__contains__, _CODE_MARKS))
+    return (
+        "def " in stem
+        or "return " in stem
+        or "class " in stem
+        or "function " in stem
+        or "public " in stem
+        or ("`" in stem and "```" in stem)  # one character is found in a tenth of the time
+        or ("#" in stem and "#include" in stem)
+    )
 
 
 def code_features(stem: str) -> tuple[float, ...]:
     """Figures of the program text in a stem, in the order of `CODE_NAMES`."""
-    lines = [line for line in stem.split("\n") if line.strip()]
-    indents = [len(line) - len(line.lstrip()) for line in lines]
-    steps = [indent for indent in indents if indent]
-    unit = min(steps, default=4)
+    rows = stem.split("\n")
+    bodies = list(map(str.lstrip, rows))
+    indents = [len(row) - len(body) for row, body in zip(rows, bodies, strict=True) if body]
+    n_lines = len(indents)
+    unit = min(filter(None, indents), default=4)
     called = _CALL.findall(stem)
     arguments = _ARGUMENTS.search(stem)
-    loops = len(_LOOP.findall(stem))
-    statements = sum([line.lstrip().startswith(("for ", "while ")) for line in lines])
+    # All words, then a dictionary: half the time of two expressions for words of their own.
+    keywords = list(filter(None, map(_KEYWORDS.get, _WORD.findall(stem))))
+    statements = sum([body.startswith(("for ", "while ")) for body in bodies])
+    mutations = sum(map(_MUTATING_METHODS.__contains__, called))
     return (
         1.0,
-        log1p(len(lines)),
-        min(max(indents, default=0) / max(unit, 1), 10.0),
-        min(sum(indents) / (4.0 * max(len(lines), 1)), 5.0),
+        log1p(n_lines),
+        min(max(indents, default=0) / unit, 10.0),
+        min(sum(indents) / (4.0 * max(n_lines, 1)), 5.0),
         sqrt(stem.count("def ")),
         sqrt(statements),
-        sqrt(len(_BRANCH.findall(stem))),
+        sqrt(keywords.count("branch")),
         sqrt(arguments[1].count(",") + 1) if arguments and arguments[1].strip() else 0.0,
-        sqrt(max(loops - statements, 0)),
+        sqrt(max(keywords.count("loop") - statements, 0)),
         sqrt(len(_SLICE.findall(stem))),
         sqrt(len(called)),
         sqrt(len(set(called))),
-        sqrt(sum([name in _STRING_METHODS for name in called])),
-        sqrt(sum([name in _CONTAINER_METHODS for name in called])),
-        sqrt(sum([stem.count(mark) for mark in _MUTATIONS])),
+        sqrt(sum(map(STRING_METHODS.__contains__, called))),
+        sqrt(sum(map(CONTAINER_METHODS.__contains__, called))),
+        sqrt(mutations + stem.count("del ") + stem.count("+=") + stem.count("-=")),
         sqrt(stem.count("return")),
         sqrt(stem.count(" + ") + stem.count(" - ") + stem.count(" * ") + stem.count(" % ")),
         sqrt(stem.count("))")),
@@ -95,13 +109,12 @@ def _assertion(stem: str) -> tuple[float, ...]:
     literal = line[line.find("(") + 1 : equals] if open_output else line[equals + 2 :]
     texts = _TEXT_LITERAL.findall(literal)
     depth = deepest = 0
-    for character in literal:
-        if character in "([{":
+    for bracket in literal.encode("utf-8", "surrogatepass").translate(None, _NO_BRACKET):
+        if bracket in b"([{":
             depth += 1
             deepest = max(deepest, depth)
-        elif character in ")]}":
+        else:
             depth -= 1
-    digits = sum([character.isdigit() for character in literal])
     return (
         1.0 if open_output else 0.0,
         1.0 if 0 <= gap < equals else 0.0,
@@ -109,6 +122,6 @@ def _assertion(stem: str) -> tuple[float, ...]:
         log1p(len(literal)),
         log1p(sum([len(single) + len(double) for single, double in texts])),
         float(min(deepest, 10)),
-        digits / max(len(literal), 1),
+        sum(map(str.isdigit, literal)) / max(len(literal), 1),
         1.0 if "True" in literal or "False" in literal or "None" in literal else 0.0,
     )

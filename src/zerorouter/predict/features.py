@@ -94,12 +94,16 @@ class FeatureReader:
             # Head and tail of a long ask: instructions stand at one, the question at the other.
             text = windows[0] if len(windows) == 1 else f"{windows[0]}\n{windows[-1]}"
             # The bare ask, whatever its labels and instructions, is tokenised once for both.
-            ask = read_ask(text).canonical()
-            ids = self._static.token_ids(ask.text)
+            ask = read_ask(text)
+            parts = self._static.words.ids_of_parts((ask.stem, *ask.options))
+            if parts is None or len(windows) > 1 or self._encoder is not None:
+                ask = ask.canonical()
+            ids = self._static.token_ids(ask.text) if parts is None else parts.ids
             structure[i] = ask_features(
                 ask,
                 ids,
                 self._statistics,
+                parts=parts,
                 n_turns=prompt.n_turns,
                 n_tools=prompt.n_tools,
                 n_media=sum(prompt.media.values()) if prompt.media else 0,

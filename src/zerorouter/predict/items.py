@@ -14,14 +14,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.irt.model import ItemParameters
 from zerorouter.predict.features import PromptFeatures, guess_floor
+from zerorouter.predict.forest import ForestReading
 from zerorouter.predict.neighbours import Prototypes, strangeness
 from zerorouter.predict.student import HiddenLayer
+
+Accuracy: TypeAlias = Literal["fast", "full"]
 
 CLIP = np.float32(4.0)  # standard deviations; a freak value must not decide alone
 LEAST_DISCRIMINATION = np.float32(0.05)  # more general ability never lowers P(correct)
@@ -85,6 +89,7 @@ class ItemPredictor:
         standardise: Applied to raw features first.
         item_weights: (D+1, K+1) linear readout of (a, d); the last row is the constant.
         hidden: What a hidden layer adds to it.
+        forest: Another reading of (a, d), more accurate and slower; None where there is none.
         facet_weights: (D+1, R) readout of the facets.
         class_weights: (D+1, C) readout of the class logits.
         length_weights: (D+1,) readout of the log length level.
@@ -101,6 +106,7 @@ class ItemPredictor:
     standardise: Standardiser
     item_weights: Float32Array
     hidden: HiddenLayer
+    forest: ForestReading | None
     facet_weights: Float32Array
     class_weights: Float32Array
     length_weights: Float32Array
@@ -117,8 +123,13 @@ class ItemPredictor:
         """K."""
         return int(self.item_weights.shape[1]) - 1
 
-    def read(self, features: PromptFeatures) -> PromptReadings:
-        """Predict N prompts; each row is the same to the last bit alone or in a batch."""
+    def read(self, features: PromptFeatures, accuracy: Accuracy = "fast") -> PromptReadings:
+        """Predict N prompts; each row is the same to the last bit alone or in a batch.
+
+        Args:
+            features: Of the prompts.
+            accuracy: ``full`` reads (a, d) by the forest, where there is one.
+        """
         n, k = len(features), self.n_dims
         standard = self.standardise(features)
         weights, constant = self._readout
@@ -140,6 +151,8 @@ class ItemPredictor:
             np.exp(logits - logits.max(), out=odds[i])
             np.dot(odds[i], self._mixing, out=mixed[i])
             support[i] = self.prototypes.support(features.embedding[i])
+        if accuracy == "full" and self.forest is not None:
+            out[:, : k + 1] = self.forest(standard)
         a, d, level = out[:, :k], out[:, k], out[:, k + 1]
         np.maximum(a[:, 0], LEAST_DISCRIMINATION, out=a[:, 0])
         d += mixed[:, 0] / mixed[:, 1]

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from zerorouter.errors import PromptError
+from zerorouter.predict.media import ImageSize, image_size
 
 MAX_PROMPT_CHARS: Final = 20_000_000
 """Characters of a whole conversation beyond which it is refused: no model reads so much."""
@@ -143,6 +145,7 @@ class Prompt:
         media: Media parts by kind: ``image, audio, video, document, other``.
         system_chars: Characters of system and developer messages.
         n_tools: Tools declared for the request.
+        images: Sizes of those images that are in the request itself.
     """
 
     windows: tuple[str, ...]
@@ -153,6 +156,7 @@ class Prompt:
     media: Mapping[str, int] = field(default_factory=dict, hash=False)
     system_chars: int = 0
     n_tools: int = 0
+    images: tuple[ImageSize, ...] = ()
 
     @property
     def text(self) -> str:
@@ -238,7 +242,8 @@ class _Reading:
     asks: list[str] = field(default_factory=list)  # what a person said, in order
     user_texts: list[str] = field(default_factory=list)  # the same messages as they came
     tool_texts: list[str] = field(default_factory=list)
-    media: Counter[str] = field(default_factory=Counter)
+    media: defaultdict[str, int] = field(default_factory=partial(defaultdict, int))
+    images: list[ImageSize] = field(default_factory=list)
     capabilities: set[str] = field(default_factory=set)
 
     def hear(self, text: str, *, has_media: bool = False) -> None:
@@ -256,22 +261,26 @@ class _Reading:
                 f"{MAX_PROMPT_CHARS:,}: shorten it or split it into several requests"
             )
         ask = _human_ask(self.asks) or _last_words(self.user_texts) or _last_words(self.tool_texts)
-        windows = tuple(_clean(window) for window in _windows(ask))
-        if not self.media and not any(window.strip() for window in windows):
+        windows = tuple([_clean(window) for window in _windows(ask)])
+        if not self.media and not any(map(str.strip, windows)):
             raise PromptError(
                 "the prompt is empty; wanted some text, or a message with an image, a sound, "
                 "a video or a document"
             )
-        needed = {_CAPABILITY_OF_MEDIA[k] for k in self.media if k in _CAPABILITY_OF_MEDIA}
+        needed = self.capabilities
+        if self.media:
+            found = {_CAPABILITY_OF_MEDIA[k] for k in self.media if k in _CAPABILITY_OF_MEDIA}
+            needed = needed | found
         return Prompt(
             windows=windows,
             ask_chars=len(ask),
             n_chars=self.n_chars,
             n_turns=max(self.n_turns, 1),
-            requirements=tuple(sorted(self.capabilities | needed)),
+            requirements=tuple(sorted(needed)),
             media=dict(self.media),
             system_chars=self.system_chars,
             n_tools=self.n_tools,
+            images=tuple(self.images),
         )
 
 
@@ -367,14 +376,14 @@ def _read_message(reading: _Reading, role: str, message: Mapping[str, Any], i: i
         reading.capabilities.add("tools")
 
     texts: list[str] = []
-    n_media = reading.media.total()
+    n_media = sum(reading.media.values())
     for part in _parts(content, i):
         _read_part(reading, part, texts, i)
     text = texts[0] if len(texts) == 1 else "\n".join(texts)
     n_chars = sum(map(len, texts))
     reading.n_chars += n_chars
     if role == "user":
-        reading.hear(text, has_media=reading.media.total() > n_media)
+        reading.hear(text, has_media=sum(reading.media.values()) > n_media)
     elif role in _SYSTEM_ROLES:
         reading.system_chars += n_chars
     elif role != "assistant":  # tool, function, and whatever role comes next
@@ -417,6 +426,8 @@ def _read_part(reading: _Reading, part: str | Mapping[str, Any], texts: list[str
         texts.append(text)
     elif kind in _MEDIA_OF_PART:
         reading.media[_MEDIA_OF_PART[kind]] += 1
+        if _MEDIA_OF_PART[kind] == "image" and (size := image_size(part)) is not None:
+            reading.images.append(size)
     elif kind in _TOOL_CALLS:
         reading.capabilities.add("tools")
         reading.n_chars += _count_chars(part.get("input")) + _count_chars(part.get("arguments"))

@@ -5,18 +5,20 @@ Everything is read from the raw text by the code that also serves requests. Nota
 - The ask is cut out first (`options.read_ask`): labels, instructions, fences and preambles leave
   almost no trace, so the way a question is written down does not decide its difficulty.
 - One byte string serves everything: a 256-entry table and one ``bincount`` count all classes of
-  characters, a second table turns the text into lower-case words.
+  characters and all cue words, a second table turns the text into lower-case words.
 - Figures are logs, shares, square roots and means: all finite, none larger than about 20.
-- Plain floats go into one list, and one array is made at the end: a NumPy call on a short prompt
-  costs as much as twenty of Python's own operations.
+- Loops are left to methods of ``bytes`` and ``str`` and to ``map``; plain floats are packed into
+  the row: a NumPy call on a short prompt costs as much as twenty of Python's own operations.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log, log1p, sqrt
 from typing import Final
 
@@ -26,6 +28,7 @@ from zerorouter.arrays import BoolArray, Float32Array, IntArray
 from zerorouter.errors import InputError
 from zerorouter.predict.code_features import CODE_NAMES, code_features, looks_like_code
 from zerorouter.predict.cues import CUE_INDEX, CUE_NAMES
+from zerorouter.predict.encoders import PartPieces
 from zerorouter.predict.options import Ask, read_ask
 
 MAX_CHARS: Final = 12_000  # what is read of a text at most: its head and its tail
@@ -130,8 +133,18 @@ _CLASS_TABLE: Final = _class_table()
 _WORD_TABLE: Final = _word_table()
 _BASIC_TABLE: Final = _basic_table()
 _N_CLASSES: Final = len(_CLASS_OF)
-_CUE_BYTES: Final = {word.replace("'", "").encode(): places for word, places in CUE_INDEX.items()}
+_DIGIT: Final = _CLASS_OF["digit"]
+_NEWLINE: Final = _CLASS_OF["newline"]
+_LOWER: Final = b"abcdefghijklmnopqrstuvwxyz"
+# The groups of a cue word as bytes, behind the classes, so that one count serves both.
+_CUE_PLACES: Final = {
+    word.replace("'", "").encode(): bytes([_N_CLASSES + place for place in places])
+    for word, places in CUE_INDEX.items()
+}
+_N_PLACES: Final = _N_CLASSES + len(CUE_NAMES)
+_HALF: Final = np.float32(0.5)
 _CURLY: Final = (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("–", "-"), ("−", "-"))
+_NUMBER_TABLE: Final = bytes([code if chr(code) in "0123456789,." else 32 for code in range(256)])
 _NUMBER = re.compile(rb"\d+(?:,\d{3})*(?:\.\d+)?")
 _LARGEST: Final = 1e15  # of a number: a longer row of digits is no quantity
 
@@ -186,10 +199,18 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
 N_FEATURES: Final = len(FEATURE_NAMES)
 _FIRST_COUNT: Final = N_FEATURES - len(CUE_NAMES)
 
-_NO_OPTIONS: Final = (0.0,) * len(_OPTION_NAMES)
-_NO_CODE: Final = (0.0,) * len(CODE_NAMES)
 _NO_NUMBERS: Final = (0.0,) * len(_NUMBER_NAMES)
 _NO_TOKENS: Final = (0.0,) * len(_TOKEN_NAMES)
+
+# Blocks of a row, each written at once: `pack_into` takes half the time of an array made of a list,
+# and a block that a prompt does not have stays zero.
+_FLOAT: Final = 4
+_FIRST_OPTION: Final = FEATURE_NAMES.index(_OPTION_NAMES[0])
+_FIRST_CODE: Final = FEATURE_NAMES.index(CODE_NAMES[0])
+_FIRST_CONTEXT: Final = FEATURE_NAMES.index(_CONTEXT_NAMES[0])
+_pack_common: Final = struct.Struct(f"{_FIRST_OPTION}f").pack_into
+_pack_options: Final = struct.Struct(f"{len(_OPTION_NAMES)}f").pack_into
+_pack_code: Final = struct.Struct(f"{len(CODE_NAMES)}f").pack_into
 
 
 # --- the pass -------------------------------------------------------------------------------------
@@ -236,6 +257,7 @@ def ask_features(
     token_ids: IntArray,
     tokens: TokenStatistics,
     *,
+    parts: PartPieces | None = None,
     n_turns: int = 1,
     n_tools: int = 0,
     n_media: int = 0,
@@ -244,23 +266,21 @@ def ask_features(
     """The structural features (F,) of an ask that was read already; tokens are of ``ask.text``.
 
     With ``read_ask(text).canonical()`` one tokenisation serves these features and an embedding
-    that depends on the rendering as little as they do. ``n_unread`` counts characters of the
-    prompt that the ask was not read from.
+    that depends on the rendering as little as they do. ``parts`` are its stem and its options
+    where they were tokenised one by one, which saves looking for them among the tokens.
+    ``n_unread`` counts characters of the prompt that the ask was not read from.
     """
-    features = _features(ask, token_ids, tokens)
-    context = _FIRST_COUNT - len(_CONTEXT_NAMES)
+    row = np.zeros(N_FEATURES, dtype=np.float32)
+    _fill(row, ask, token_ids, tokens, parts)
     if n_unread > 0:
-        features[context] = log1p(n_unread / max(len(ask.text), 1))
+        row[_FIRST_CONTEXT] = log1p(n_unread / max(len(ask.text), 1))
     if n_turns > 1:
-        features[context + 1] = log(n_turns)
+        row[_FIRST_CONTEXT + 1] = log(n_turns)
     if n_tools > 0:
-        features[context + 2] = log1p(n_tools)
+        row[_FIRST_CONTEXT + 2] = log1p(n_tools)
     if n_media > 0:
-        features[context + 3] = log1p(n_media)
-    result = np.array(features, dtype=np.float32)
-    counts = result[_FIRST_COUNT:]
-    np.sqrt(counts, out=counts)
-    return result
+        row[_FIRST_CONTEXT + 3] = log1p(n_media)
+    return row
 
 
 def structure_features_windows(
@@ -307,91 +327,119 @@ def structure_matrix(
     return matrix
 
 
-def _features(ask: Ask, ids: IntArray, tokens: TokenStatistics) -> list[float]:
+def _fill(
+    row: Float32Array,
+    ask: Ask,
+    ids: IntArray,
+    tokens: TokenStatistics,
+    parts: PartPieces | None,
+) -> None:
+    """Write everything but the context into a row of zeros."""
+    block = row.data
     stem = ask.stem
     if not stem.isascii():
         for curly, plain in _CURLY:
             stem = stem.replace(curly, plain)
     raw = stem.encode("utf-8", "surrogatepass")
-    counts = np.bincount(
-        np.frombuffer(raw.translate(_CLASS_TABLE), dtype=np.uint8), minlength=_N_CLASSES
-    ).tolist()
     words = raw.translate(_WORD_TABLE, b"'").split()
-    lower = raw.lower()
-
-    n_chars = len(stem)
     n_words = len(words)
-    n_sentences = 1 + lower.count(b". ") + lower.count(b"? ") + lower.count(b".\n")
-    cues = [0.0] * len(CUE_NAMES)
-    for places in filter(None, map(_CUE_BYTES.get, words)):
-        for place in places:
-            cues[place] += 1.0
-
-    out: list[float] = []
-    stem_ids, option_cuts = _deal_tokens(ask, ids, tokens)
-    out += _size(words, n_chars, n_words, n_sentences, len(stem_ids), counts)
-    out += _shares(counts, n_chars, raw)
-    out += _numbers(raw, n_words) if counts[_CLASS_OF["digit"]] else _NO_NUMBERS
-    out += _ending(stem, lower, words)
-    out += _rarity(stem_ids, option_cuts, ids, tokens, n_words)
-    if ask.option_spans:
-        out += _options(ask.options, words, cues)
+    distinct = set(words)
+    if parts is None:
+        cuts = _deal_tokens(ask, ids, tokens)
+        n_continued = int(np.count_nonzero(tokens.is_wordpiece[ids[slice(*cuts[0])]]))
     else:
-        out += _NO_OPTIONS
-    out += code_features(stem) if looks_like_code(stem) else _NO_CODE
-    out += (0.0, 0.0, 0.0, 0.0)  # context: filled in by the caller
-    out += cues
-    return out
+        cuts = list(pairwise((0, *parts.ends)))
+        n_continued = parts.ends[0] - parts.n_words
+    n_tokens = cuts[0][1] - cuts[0][0]
+
+    # Places of classes and of cues are counted together; cues twice, since those of options, which
+    # follow, weigh half. Lower-case letters are most of a text and fill no feature.
+    cues = b"".join(filter(None, map(_CUE_PLACES.get, words)))
+    places = raw.translate(_CLASS_TABLE, _LOWER) + cues + cues
+    if ask.option_spans:
+        figures, option_words = _options(ask.options, distinct)
+        _pack_options(block, _FLOAT * _FIRST_OPTION, *figures)
+        places += b"".join(filter(None, map(_CUE_PLACES.get, option_words)))
+    counts = np.bincount(np.frombuffer(places, dtype=np.uint8), minlength=_N_PLACES)
+    row[_FIRST_COUNT:] = counts[_N_CLASSES:]
+    cue_counts = row[_FIRST_COUNT:]
+    cue_counts *= _HALF
+    np.sqrt(cue_counts, out=cue_counts)
+    classes = counts[:_N_CLASSES].tolist()
+
+    _pack_common(
+        block,
+        0,
+        *_size(stem, words, len(distinct), n_tokens, classes),
+        *_shares(classes, stem),
+        *(_numbers(raw, n_words) if classes[_DIGIT] else _NO_NUMBERS),
+        *_ending(stem, words),
+        *(
+            _rarity(tokens.log_frequency.take(ids), cuts, n_words, n_continued)
+            if n_tokens
+            else _NO_TOKENS
+        ),
+    )
+    if looks_like_code(stem):
+        _pack_code(block, _FLOAT * _FIRST_CODE, *code_features(stem))
 
 
 def _size(
-    words: list[bytes],
-    n_chars: int,
-    n_words: int,
-    n_sentences: int,
-    n_tokens: int,
-    counts: list[int],
+    stem: str, words: list[bytes], n_distinct: int, n_tokens: int, classes: list[int]
 ) -> tuple[float, ...]:
-    lengths = list(map(len, words))
-    lengths.sort()
+    n_words = len(words)
+    n_sentences = 1 + stem.count(". ") + stem.count("? ") + stem.count(".\n")
+    lengths = _lengths(words)
     per_word = 1.0 / (n_words or 1)
     return (
-        log1p(n_chars),
+        log1p(len(stem)),
         log1p(n_words),
         log(n_sentences),
         log1p(n_tokens),
         log1p(n_words / n_sentences),
-        min(sum(lengths) * per_word, 20.0),
-        (n_words - bisect_right(lengths, 6)) * per_word,
-        (n_words - bisect_right(lengths, 9)) * per_word,
-        len(set(words)) * per_word,
-        log1p(counts[_CLASS_OF["newline"]]),
+        min(len(b"".join(words)) * per_word, 20.0),
+        len(lengths.translate(None, _TO_6)) * per_word,
+        len(lengths.translate(None, _TO_9)) * per_word,
+        n_distinct * per_word,
+        log1p(classes[_NEWLINE]),
     )
 
 
-def _shares(counts: list[int], n_chars: int, raw: bytes) -> tuple[float, ...]:
+_TO_6: Final = bytes(range(7))
+_TO_9: Final = bytes(range(10))
+
+
+def _lengths(words: list[bytes]) -> bytes:
+    """The lengths of words, one byte each: counted without a sort or a loop over them."""
+    try:
+        return bytes(map(len, words))
+    except ValueError:  # a row of more than 255 letters
+        return bytes([min(len(word), 255) for word in words])
+
+
+def _shares(classes: list[int], stem: str) -> tuple[float, ...]:
     (
         _, upper, digit, space, newline, operator, hyphen, tex, dollar, brace, bracket, paren,
         quote, comma, period, question, exclamation, colon, _, _, latin, greek, cyrillic, semitic,
         indic, symbol, cjk, astral,
-    ) = counts  # fmt: skip
-    per = 1.0 / (n_chars or 1)
+    ) = classes  # fmt: skip
+    per = 1.0 / (len(stem) or 1)
     return (
         digit * per, operator * per, hyphen * per, tex * per, dollar * per, brace * per,
         bracket * per, paren * per, quote * per, comma * per, period * per, colon * per,
         upper * per, newline * per, space * per, latin * per, greek * per, cyrillic * per,
         (semitic + indic) * per, symbol * per, cjk * per, astral * per, sqrt(tex), sqrt(dollar),
-        sqrt(operator), sqrt(question), sqrt(exclamation), sqrt(raw.count(b"=")),
+        sqrt(operator), sqrt(question), sqrt(exclamation), sqrt(stem.count("=")),
     )  # fmt: skip
 
 
 def _numbers(raw: bytes, n_words: int) -> tuple[float, ...]:
-    found = _NUMBER.findall(raw)
+    # Three times as fast as searching the whole text, most of which is no number.
+    found = _NUMBER.findall(b" ".join(raw.translate(_NUMBER_TABLE).split()))
     count = len(found)
     del found[_MAX_NUMBERS:]
     written = b" ".join(found)
-    values = list(map(float, written.replace(b",", b"").split()))
-    values.sort()
+    values = sorted(map(float, written.replace(b",", b"").split()))
     if values[-1] > _LARGEST:
         values = [min(value, _LARGEST) for value in values]
     logs = list(map(log1p, values))
@@ -420,24 +468,24 @@ _OPENERS: Final[dict[bytes, int]] = {
 }  # fmt: skip
 
 
-def _ending(stem: str, lower: bytes, words: list[bytes]) -> tuple[float, ...]:
+def _ending(stem: str, words: list[bytes]) -> tuple[float, ...]:
     last = stem[-1:]
     before = stem[-3:]
     blank = "__" in before or "..." in before
     opener = _OPENERS.get(words[0], -1) if words else -1
     sentence = max(stem.rfind(". ", 0, -1), stem.rfind("? ", 0, -1), stem.rfind("\n", 0, -1))
     return (
-        1.0 if last == "?" else 0.0,
-        1.0 if last == ":" else 0.0,
-        1.0 if last == "." and not blank else 0.0,
-        1.0 if blank else 0.0,
-        1.0 if last.isalnum() else 0.0,
-        1.0 if "$" in before else 0.0,
-        1.0 if b"__" in lower else 0.0,
-        1.0 if opener == 0 else 0.0,
-        1.0 if opener == 1 else 0.0,
-        1.0 if opener == 2 else 0.0,
-        1.0 if opener == 3 else 0.0,
+        last == "?",
+        last == ":",
+        last == "." and not blank,
+        blank,
+        last.isalnum(),
+        "$" in before,
+        "__" in stem,
+        opener == 0,
+        opener == 1,
+        opener == 2,
+        opener == 3,
         log(len(stem) - sentence),
     )
 
@@ -445,10 +493,8 @@ def _ending(stem: str, lower: bytes, words: list[bytes]) -> tuple[float, ...]:
 # --- tokens ---------------------------------------------------------------------------------------
 
 
-def _deal_tokens(
-    ask: Ask, ids: IntArray, tokens: TokenStatistics
-) -> tuple[IntArray, list[list[int]]]:
-    """The tokens of the stem, and where each option begins and ends among all tokens.
+def _deal_tokens(ask: Ask, ids: IntArray, tokens: TokenStatistics) -> Sequence[tuple[int, int]]:
+    """Where the stem and each option begin and end among the tokens, (1 + options, 2).
 
     WordPiece first cuts a text at white space and around marks, and only continuations of a word
     carry ``##``. Counting such pieces up to a position therefore finds the token there; where the
@@ -456,7 +502,7 @@ def _deal_tokens(
     """
     start, end = ask.stem_span
     if not ask.option_spans and start == 0 and len(ask.text) - end < 2:
-        return ids, []
+        return ((0, len(ids)),)
     # A blank in front makes the first character one like all others.
     kinds = np.frombuffer(
         (" " + ask.text).encode("latin-1", "replace").translate(_BASIC_TABLE), dtype=np.uint8
@@ -466,50 +512,45 @@ def _deal_tokens(
     firsts = np.flatnonzero(~tokens.is_wordpiece[ids])
     if len(firsts) != len(begins):
         places = places * len(firsts) // max(len(begins), 1)
-    cuts = np.append(firsts, len(ids))[places].tolist()
-    first, last = cuts[0]
-    return ids[first:last], cuts[1:]
+    return list(map(tuple, np.append(firsts, len(ids))[places].tolist()))
 
 
 _RARE: Final = -10.0  # about one token in 22,000
 
 
 def _rarity(
-    stem_ids: IntArray,
-    option_cuts: list[list[int]],
-    ids: IntArray,
-    tokens: TokenStatistics,
+    frequencies: Float32Array,
+    cuts: Sequence[tuple[int, int]],
     n_words: int,
+    n_continued: int,
 ) -> tuple[float, ...]:
-    count = len(stem_ids)
-    if count == 0:
-        return _NO_TOKENS
-    frequencies = tokens.log_frequency[stem_ids]
-    squares = float(frequencies @ frequencies) / count
-    frequency = frequencies.tolist()
-    frequency.sort()
-    per = 1.0 / count
-    mean = sum(frequency) * per
-    pieces = int(np.count_nonzero(tokens.is_wordpiece[stem_ids]))
+    """Figures of the tokens' log frequencies (T,); cuts are those of the stem and each option.
+
+    Sums of so few float32 numbers are exact in double precision, so their order does not matter.
+    """
     in_options = apart = 0.0
-    if option_cuts:
-        running = tokens.log_frequency[ids].cumsum(dtype=np.float64).tolist()
-        running.append(0.0)  # index -1: before the first
+    if len(cuts) > 1:
+        values = frequencies.tolist()
         means = [
-            (running[last - 1] - running[first - 1]) / (last - first)
-            for first, last in option_cuts
-            if last > first
+            sum(values[first:last]) / (last - first) for first, last in cuts[1:] if last > first
         ]
         if means:
             in_options = sum(means) / len(means)
             apart = max(means) - min(means)
+    frequencies = frequencies[slice(*cuts[0])]
+    count = len(frequencies)
+    squares = float(frequencies.dot(frequencies)) / count
+    frequencies.sort()  # in place: the caller's copy, of which only sums were read above
+    frequency = frequencies.tolist()
+    per = 1.0 / count
+    mean = sum(frequency) * per
     return (
         mean,
         sqrt(max(squares - mean * mean, 0.0)),
         frequency[0],
         frequency[2] if count > 2 else frequency[-1],
         bisect_right(frequency, _RARE) * per,
-        pieces * per,
+        n_continued * per,
         min(count / (n_words or 1), 10.0),
         in_options,
         apart,
@@ -519,83 +560,99 @@ def _rarity(
 # --- options --------------------------------------------------------------------------------------
 
 _ROMAN = re.compile(r"\b(?:I{1,3}|IV|V)\b")
+_NO_DIGIT: Final = bytes([code for code in range(256) if chr(code) not in "0123456789"])
+_NO_TEX: Final = bytes([code for code in range(256) if chr(code) not in "\\$^"])
+_UPPER_TABLE: Final = bytes(
+    [ord("A") if chr(code).isascii() and chr(code).isupper() else code for code in range(256)]
+)
+_APART: Final = b"\xff"  # stands around options; it occurs in no UTF-8, hence in none of them
+# The first number behind each _APART and before the next, or nothing.
+_FIRST_NUMBER = re.compile(rb"\xff[^\d\xff]*((?:\d+(?:,\d{3})*(?:\.\d+)?)?)")
+_NO_OPTION_NUMBERS: Final = (0.0,) * 6
 _NEGATION: Final = frozenset((b"not", b"no", b"never", b"cannot", b"neither", b"nor", b"without"))
 
 
 def _options(
-    options: tuple[str, ...], stem_words: list[bytes], cues: list[float]
-) -> tuple[float, ...]:
+    options: tuple[str, ...], stem_words: set[bytes]
+) -> tuple[tuple[float, ...], set[bytes]]:
+    """Figures of the options, in the order of `_OPTION_NAMES`, and the words that stand in them.
+
+    What can be is counted over one byte string of all options; a loop over ten costs 1 us a step.
+    """
     count = len(options)
     per = 1.0 / count
-    stem_set = set(stem_words)
-    seen: dict[bytes, int] = {}  # in how many options a word stands
-    lengths: list[float] = []
-    numbers: list[float] = []
-    shared: list[float] = []
-    decimals = digits = numeric = total = n_words = tex = negations = short = upper = dots = 0
-    for option in options:
-        raw = option.encode("utf-8", "surrogatepass")
-        words = raw.translate(_WORD_TABLE, b"'").split()
-        length = len(words)
-        n_words += length
-        short += length < 3
-        lengths.append(log1p(len(raw)))
-        found = _NUMBER.search(raw)
-        if found is not None:
-            number = found[0]
-            numbers.append(log1p(min(float(number.replace(b",", b"")), _LARGEST)))
-            decimals += b"." in number
-            digits += len(number.strip(b"0."))
-            numeric += length < 4
-        tex += b"\\" in raw or b"$" in raw or b"^" in raw
-        upper += raw[:1].isupper()
-        dots += raw.endswith(b".")
-        distinct = set(words)
-        total += len(distinct)
-        negations += not _NEGATION.isdisjoint(distinct)
-        shared.append(len(distinct & stem_set) / (len(distinct) or 1))
-        for word in distinct:
-            seen[word] = seen.get(word, 0) + 1
-    for places in filter(None, map(_CUE_BYTES.get, seen)):
-        for place in places:
-            cues[place] += 0.5
-
-    number_mean = spread = closest = 0.0
-    if len(numbers) > 1:
-        numbers.sort()
-        number_mean = sum(numbers) / len(numbers)
-        spread = numbers[-1] - numbers[0]
-        closest = min(map(float.__sub__, numbers[1:], numbers))
-    lengths.sort()
+    raws = [option.encode("utf-8", "surrogatepass") for option in options]
+    joined = _APART + _APART.join(raws) + _APART
+    words = list(map(bytes.split, joined.translate(_WORD_TABLE, b"'").split(_APART)[1:-1]))
+    n_words = list(map(len, words))
+    distinct = list(map(set, words))
+    n_distinct = list(map(len, distinct))
+    total = sum(n_distinct)
+    seen: set[bytes] = set().union(*distinct)
+    shared = [0.0] * count
+    if in_stem := seen & stem_words:
+        overlaps = map(len, map(in_stem.intersection, distinct))
+        shared = sorted(
+            [overlap / (n or 1) for overlap, n in zip(overlaps, n_distinct, strict=True)]
+        )
+    lengths = list(map(log1p, sorted(map(len, raws))))
     mean_length = sum(lengths) * per
-    shared.sort()
-    joined = "\n".join(options)
-    lowered = joined.lower()
-    return (
+    n_tex = n_roman = n_negated = 0
+    if joined.translate(None, _NO_TEX):
+        n_tex = sum([raw.translate(None, _NO_TEX) != b"" for raw in raws])
+    if joined.find(b"II") >= 0:
+        n_roman = len(_ROMAN.findall("\n".join(options)))
+    if not _NEGATION.isdisjoint(seen):
+        n_negated = sum([not _NEGATION.isdisjoint(own) for own in distinct])
+    number_figures: tuple[float, ...] = _NO_OPTION_NUMBERS
+    if joined.translate(None, _NO_DIGIT):
+        numbers = _FIRST_NUMBER.findall(joined, 0, len(joined) - 1)
+        number_figures = _option_numbers(numbers, n_words)
+    lowered = joined.lower()  # `find` below, since "in" of bytes drops an exception on its way
+    figures = (
         1.0,
-        float(count),
+        count,
         mean_length,
         sqrt(sum([(length - mean_length) ** 2 for length in lengths]) * per),
         lengths[-1],
         lengths[0],
-        log1p(n_words * per),
-        numeric * per,
-        number_mean,
-        spread,
-        closest,
-        decimals * per,
-        min(digits * per, 10.0),
-        tex * per,
-        1.0 if "all of the" in lowered else 0.0,
-        1.0 if "none of the" in lowered or "neither" in lowered else 0.0,
-        len(_ROMAN.findall(joined)) * per if "II" in joined else 0.0,
-        upper * per,
-        negations * per,
-        short * per,
+        log1p(sum(n_words) * per),
+        *number_figures,
+        n_tex * per,
+        lowered.find(b"all of the") >= 0,
+        lowered.find(b"none of the") >= 0 or lowered.find(b"neither") >= 0,
+        n_roman * per,
+        joined.translate(_UPPER_TABLE).count(_APART + b"A") * per,
+        n_negated * per,
+        sum([n < 3 for n in n_words]) * per,
         (total - len(seen)) / (total * (1.0 - per)) if total and count > 1 else 0.0,
         log1p(len(seen)),
         sum(shared) * per,
         shared[-1],
         shared[-1] - shared[-2] if count > 1 else 0.0,
-        dots * per,
+        joined.count(b"." + _APART) * per,
+    )
+    return figures, seen
+
+
+def _option_numbers(numbers: list[bytes], n_words: list[int]) -> tuple[float, ...]:
+    """From ``option_numeric_share`` to ``option_digits_mean``, of the options' first numbers."""
+    per = 1.0 / len(n_words)
+    written = b" ".join(numbers)
+    values = sorted(map(float, written.replace(b",", b"").split()))
+    if values[-1] > _LARGEST:
+        values = [min(value, _LARGEST) for value in values]
+    sizes = list(map(log1p, values))
+    mean = spread = closest = 0.0
+    if len(sizes) > 1:
+        mean = sum(sizes) / len(sizes)
+        spread = sizes[-1] - sizes[0]
+        closest = min(map(float.__sub__, sizes[1:], sizes))
+    return (
+        sum([n < 4 for number, n in zip(numbers, n_words, strict=True) if number]) * per,
+        mean,
+        spread,
+        closest,
+        written.count(b".") * per,
+        min(sum([len(number.strip(b"0.")) for number in numbers]) * per, 10.0),
     )

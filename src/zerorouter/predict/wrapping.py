@@ -81,6 +81,8 @@ _SENTENCE = re.compile(r"[^\n]{0,400}?(?:[.!?:](?=\s)|\n|$)\s*")
 _GREETING = re.compile(r"[^\n]{0,40}?[.!:,](?=\s)\s*")
 _HEADING = re.compile(r"#{1,6}[ \t]+[^\n]{1,60}\n\s*")
 _BREAKS: Final = ("\n", ". ", "? ", "! ", ": ", "; ", ") ", '" ', "} ", "$ ")
+# All marks of _BREAKS as one, so that two searches find the last break: a fifth of the time.
+_CLOSERS: Final = bytes.maketrans(b'?!:;)"}$', b"........")
 
 # Words one of which every instruction holds: substring tests are far cheaper than the expressions.
 _TAIL_HINTS: Final = (
@@ -100,11 +102,23 @@ _LEAD_WORDS: Final = frozenset(
     will hi hello hey dear greetings good quick short small simple an i
     """.split()  # noqa: SIM905 (a table of words reads better than a list of literals)
 )
+# Every instruction opens with one of these, politeness included; "is" may be glued to an answer.
+_INSTRUCTION_WORDS: Final = frozenset(
+    """
+    please now then finally also first and so next at let lets think reason work solve explain
+    proceed go take show describe give lay justify answer respond reply choose select pick print
+    output indicate name mark return state write put place wrap enclose provide report end finish
+    conclude box present make be remember ensure do don dont no without only exactly just there
+    your the many a thanks thank thx cheers my final correct best solution response answeris
+    solutionis responseis outputis ais
+    """.split()  # noqa: SIM905
+)
 _GREETINGS: Final = frozenset(("hi", "hello", "hey", "dear", "greetings", "good"))
 _MARKERS: Final = (
     "Question:", "question:", "QUESTION:", "Q:", "Problem:", "PROBLEM:", "User:", "Human:",
     "Exercise:", "Task:",
 )  # fmt: skip
+_MARKER_WORDS: Final = frozenset(("question", "q", "problem", "user", "human", "exercise"))
 _MARKER = re.compile(
     r"[\s*#>_]*(?:question|q|problem|user|human|exercise|task)(?:\s+\d{1,3})?[\s*]*[:.][\s*]+",
     re.IGNORECASE,
@@ -117,22 +131,33 @@ def trim_tail(text: str, start: int, end: int) -> int:
         while end > start and text[end - 1].isspace():
             end -= 1
         floor = max(start, end - _TAIL_CHARS)
-        tail = text[floor:end]
-        if not any(map(tail.__contains__, _TAIL_HINTS)):
+        cut = _instruction_start(text[floor:end], whole=floor == start)
+        if cut < 0:
             break
-        cut = len(tail)
-        for _ in range(3):
-            cut = _sentence_start(tail, cut)
-            if cut < 0 or (cut == 0 and floor > start):
-                return end
-            if _INSTRUCTION.match(tail, cut):
-                break
-            if len(tail) - cut > 12:  # a real sentence; shorter scraps belong to the one before
-                return end
-        else:
-            return end
         end = floor + cut
     return end
+
+
+def _instruction_start(tail: str, *, whole: bool) -> int:
+    """Where the instruction that ``tail`` ends with begins, or -1.
+
+    Cheap looks come first, since hardly any sentence is an instruction: at its first word, at the
+    expression, and only then for a hint. ``whole`` says that nothing stands before the tail.
+    """
+    is_plain = tail.isascii()  # other letters may match in place of s, k and i
+    marks = tail.encode().translate(_CLOSERS) if is_plain else b""
+    cut = len(tail)
+    for _ in range(3):
+        cut = _last_break(marks, cut) if is_plain else _sentence_start(tail, cut)
+        if cut < 0 or (cut == 0 and not whole):
+            return -1
+        word = _FIRST_WORD.match(tail, cut)
+        likely = not is_plain or (word is not None and word[1].lower() in _INSTRUCTION_WORDS)
+        if likely and _INSTRUCTION.match(tail, cut):
+            return cut if any(map(tail.__contains__, _TAIL_HINTS)) else -1
+        if len(tail) - cut > 12:  # a real sentence; shorter scraps belong to the one before
+            return -1
+    return -1
 
 
 def is_instruction(text: str, place: int) -> bool:
@@ -150,19 +175,31 @@ def _sentence_start(tail: str, end: int) -> int:
     )
 
 
+def _last_break(marks: bytes, end: int) -> int:
+    """`_sentence_start` of a text in ASCII whose marks are full stops."""
+    if end <= 0:
+        return -1
+    line = marks.rfind(b"\n", 0, end - 2) + 1
+    stop = marks.rfind(b". ", 0, end - 2)
+    return max(line, stop + 2) if stop >= 0 else line
+
+
 def _trim_lead(text: str, start: int, end: int) -> int:
     """The start of ``text[start:end]`` without introductions and few-shot examples."""
+    is_plain = text.isascii()  # other letters may match in place of s, k and i
     if text.count(":", start, end) > 1:
         start = _after_examples(text, start, end)
     for _ in range(_MAX_DROPPED):
         while start < end and text[start].isspace():
             start += 1
-        found = _MARKER.match(text, start, end)
+        word = _FIRST_WORD.match(text, start, end)
+        opener = "" if word is None else word[1].lower()
+        found = None
+        if opener in _MARKER_WORDS or not is_plain:
+            found = _MARKER.match(text, start, end)
         if found is None and text.startswith("#", start):
             found = _HEADING.match(text, start, end)
         if found is None:
-            word = _FIRST_WORD.match(text, start, end)
-            opener = "" if word is None else word[1].lower()
             if opener not in _LEAD_WORDS:
                 break
             if not (_LEAD.match(text, start, end) or _INSTRUCTION.match(text, start, end)):

@@ -28,6 +28,7 @@ from zerorouter.irt.model import Abilities, ItemParameters, Panel
 from zerorouter.irt.population import DEGREES_OF_FREEDOM
 from zerorouter.linking import RespondentCard
 from zerorouter.predict.features import PromptFeatures
+from zerorouter.predict.items import Accuracy
 from zerorouter.predict.tokens import LengthProfile
 
 FOLDS = 3
@@ -44,6 +45,7 @@ class ZeroRouter(Method):
     id: ClassVar[str] = "zerorouter"
     reference: ClassVar[str] = "this project; METHOD section 3"
     embedding: ClassVar[str | None] = None
+    accuracy: ClassVar[Accuracy] = "fast"
 
     def fit(self, data: TrainingSet, settings: Settings, rng: np.random.Generator) -> FittedMethod:
         """Fit the space to the training set."""
@@ -80,7 +82,15 @@ class ZeroRouter(Method):
             slope=fitted.styles.slope.astype(np.float64),
             sd=fitted.styles.sd.astype(np.float64),
             embedding=self.embedding,
+            accuracy=self.accuracy,
         )
+
+
+class ZeroRouterFull(ZeroRouter):
+    """The same read by the forest itself instead of its student (``accuracy="full"``)."""
+
+    id: ClassVar[str] = "zerorouter_full"
+    accuracy: ClassVar[Accuracy] = "full"
 
 
 class ZeroRouterOnnx(ZeroRouter):
@@ -105,6 +115,7 @@ class FittedZeroRouter(FittedMethod):
         slope: (M,) of log length on difficulty.
         sd: (M,) of the residual log length.
         embedding: Which embedding it reads.
+        accuracy: How item parameters are read.
     """
 
     fitted: Fitted
@@ -116,11 +127,12 @@ class FittedZeroRouter(FittedMethod):
     slope: Float64Array
     sd: Float64Array
     embedding: str | None
+    accuracy: Accuracy
 
     def predict(self, prompts: PromptSet) -> Forecast:
         """Forecasts by the predictor, as the product makes them."""
         predictor = self.fitted.predictor
-        readings = predictor.read(_features(prompts, self.embedding))
+        readings = predictor.read(_features(prompts, self.embedding), self.accuracy)
         panel = Panel.of(self.abilities, predictor.effect_covariance)
         profile = LengthProfile(offset=self.offset + self.sd**2 / 2, slope=self.slope)
         difficulty = self._difficulty(readings.items)

@@ -198,7 +198,7 @@ def _magnitude(value: float, unit: Unit, like: float) -> str:
         return _seconds(value)
     if value >= 1000:
         return f"{value:,.0f}"
-    if 0 < max(value, like) < 0.0005:
+    if 1e-9 < max(value, like) < 0.0005:
         return f"{value:.{1 - math.floor(math.log10(max(value, like)))}f}"
     return f"{value:.3f}"
 
