@@ -15,7 +15,8 @@ ROOT = Path(zerorouter.__file__).parent
 # From the ground up; a module may import from its own layer and from those below.
 LAYERS = (
     ("errors", "arrays", "paths", "_version"),
-    ("data", "catalog", "config", "artifacts", "linking", "covariates"),
+    ("prices",),
+    ("data", "catalog", "price_lists", "config", "artifacts", "linking", "covariates"),
     ("irt",),
     ("predict",),
     ("space",),
@@ -23,13 +24,14 @@ LAYERS = (
     ("router",),
     ("fitting", "calibrating"),
     ("evaluation",),
+    ("sandbox",),
     ("cli", "__main__"),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 # Heavy packages and where they may be imported at module level: nowhere.
 LAZY = {
     *("onnxruntime", "pandas", "plotly", "pyarrow", "pydantic", "rich", "scipy", "sklearn"),
-    *("threadpoolctl", "torch"),
+    *("threadpoolctl", "torch", "aiohttp", "httptools", "orjson", "starlette", "uvicorn", "uvloop"),
 }
 
 

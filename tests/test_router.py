@@ -173,9 +173,11 @@ def test_adding_a_dominated_model_never_changes_the_decision(policy):
                     ),
                 ),
                 styles=type(space.styles)(
-                    offset=np.append(space.styles.offset, space.styles.offset[at]),
-                    slope=np.append(space.styles.slope, space.styles.slope[at]),
-                    sd=np.append(space.styles.sd, space.styles.sd[at]),
+                    **{
+                        f.name: np.concatenate([style, style[[at]]])
+                        for f in dataclasses.fields(space.styles)
+                        for style in [getattr(space.styles, f.name)]
+                    }
                 ),
             )
             slower = dataclasses.replace(twin, name=name, ttft_s=60.0)

@@ -10,30 +10,49 @@ predict item parameters, estimate, choose.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from zerorouter.arrays import BoolArray
 from zerorouter.catalog import Catalog, ModelSpec
 from zerorouter.config import Config
-from zerorouter.errors import ConfigError, InputError, NoEligibleModelError, UnknownNameError
+from zerorouter.errors import (
+    ConfigError,
+    InputError,
+    NoEligibleModelError,
+    NoModelInBoundsError,
+    UnknownNameError,
+)
+from zerorouter.paths import home_dir
 from zerorouter.predict.encoders import Encoder
 from zerorouter.predict.items import PromptReadings
 from zerorouter.predict.prompt import Prompt, read_prompt
+from zerorouter.predict.serving_times import EndpointTimes
+from zerorouter.price_lists import with_kept_prices
 from zerorouter.routing import choice
 from zerorouter.routing.decision import Decision, Weighing
 from zerorouter.routing.estimates import Estimates, Pool
-from zerorouter.routing.policy import Policy, find_policy
+from zerorouter.routing.policy import ALIASES, POLICIES, Policy, find_policy, policy_for_bounds
 from zerorouter.space import LatentSpace
+
+if TYPE_CHECKING:  # batches and profiles are no part of a cold `route`
+    from zerorouter.profiles import Profile
+    from zerorouter.routing.assignment.assigning import Goal
+    from zerorouter.routing.assignment.offers import Capacity, Offers
+    from zerorouter.routing.assignment.result import Assignment
+    from zerorouter.routing.assignment.spend import CostErrors
 
 Request: TypeAlias = str | Sequence[Mapping[str, Any]] | Prompt
 TOOL_DOMAIN = "tool use"
+_OFFER_BLOCK = 2_048  # prompts that are estimated at a time for a batch
+_NOBODY = np.array([], dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +78,7 @@ class Router:
         policies: Policies of the caller's own, by name.
         default_policy: What `route` uses when none is named.
         encoder: Another encoder, if the space was fitted with one.
+        probation: Models that are to be chosen on a lower bound of P(correct).
 
     Raises:
         UnknownNameError: a model is not in the catalog or not in the space.
@@ -73,17 +93,21 @@ class Router:
         policies: Mapping[str, Policy] | None = None,
         default_policy: str = "balanced",
         encoder: Encoder | None = None,
+        probation: Collection[str] = (),
     ) -> None:
         specs = _pool_of(catalog, space, models)
         self._space = space
         self._catalog = catalog
         self._reader = space.reader(encoder)
-        self._pool = Pool.of(specs, space)
+        self._pool = Pool.of(specs, space, probation=probation)
         self._offered = Catalog(models=specs)
         self._policies = dict(policies or {})
         self._default_policy = default_policy
         self._filter = lru_cache(maxsize=256)(self._eligible)
-        find_policy(default_policy, self._policies)
+        usual = find_policy(default_policy, self._policies)
+        # Whoever names a policy of their own as the default means it; the built-in default gives
+        # way to constraint mode where a request has bounds and names no policy.
+        self._default_gives_way = usual is POLICIES[ALIASES["auto"]]
 
     @classmethod
     def load(
@@ -94,19 +118,25 @@ class Router:
         models: Iterable[str] | None = None,
         policies: Mapping[str, Policy] | None = None,
         default_policy: str = "balanced",
+        profiles: Iterable[Profile] | None = None,
     ) -> Router:
         """A router over a space on disk, by default the one that ships with the package.
 
         ``ZEROROUTER_SPACE`` names another default. Models that came with the records of
-        a space of one's own join the pool; where the catalog knows one, its card holds.
+        a space of one's own join the pool; where the catalog knows one, its card holds. So do
+        models with a profile: those under ``ZEROROUTER_HOME``, or the ``profiles`` given.
         """
-        space = _load_space(path)
+        bare = load_space(path)
+        space, offered, probation = _with_profiles(
+            bare, _joined(Catalog.load() if catalog is None else catalog, bare), profiles
+        )
         return cls(
             space,
-            _joined(Catalog.load() if catalog is None else catalog, space),
+            offered,
             models=models,
             policies=policies,
             default_policy=default_policy,
+            probation=probation,
         )
 
     @classmethod
@@ -121,8 +151,9 @@ class Router:
             ConfigError: it names a model or a policy that does not exist.
             NoEligibleModelError: it leaves no model.
         """
-        latent = _load_space(space or config.space)
-        catalog = _joined(Catalog.load(), latent)
+        bare = load_space(space or config.space)
+        latent, offered, probation = _with_profiles(bare, _joined(Catalog.load(), bare), None)
+        catalog = with_kept_prices(offered)
         names = [name for name in config.apply_to(catalog).names if name in latent]
         if not names:
             raise NoEligibleModelError(
@@ -140,9 +171,32 @@ class Router:
                     for name, numbers in config.policies.items()
                 },
                 default_policy=config.policy,
+                probation=probation,
             )
         except UnknownNameError as error:
             raise ConfigError(f"{config.path}: policy: {error}") from error
+
+    def with_times(self, times: Mapping[str, EndpointTimes]) -> Router:
+        """The same router with what has been learned of some models' speeds.
+
+        Cheap enough to be called after every request: only the speeds are laid out anew.
+
+        Raises:
+            UnknownNameError: a model is not in the pool.
+        """
+        other = copy.copy(self)
+        other._pool = self._pool.with_times(times)
+        return other
+
+    def times(self, model: str) -> EndpointTimes:
+        """What is known of a model's speed: where `predict.serving_times.observe` starts.
+
+        Raises:
+            UnknownNameError: the model is not in the pool.
+        """
+        if model not in self._pool.models:
+            raise UnknownNameError("model", model, self._pool.models)
+        return self._pool.times[self._pool.models.index(model)]
 
     @property
     def space(self) -> LatentSpace:
@@ -169,6 +223,9 @@ class Router:
         min_accuracy: float | None = None,
         max_cost_usd: float | None = None,
         max_latency_s: float | None = None,
+        max_p95_latency_s: float | None = None,
+        confidence: float | None = None,
+        cached_tokens: Mapping[str, float] | None = None,
         tools: Sequence[Any] | None = None,
         response_format: Any = None,
     ) -> Decision:
@@ -176,12 +233,20 @@ class Router:
 
         Args:
             prompt: Text, or chat messages in OpenAI or Anthropic form.
-            policy: A preset's name, the name of a policy of your own, or a `Policy`.
+            policy: A preset's name, the name of a policy of your own, or a `Policy`. Where it is
+                not named, bounds decide: with ``min_accuracy`` the cheapest model that keeps all
+                bounds (`cheapest`), with ``max_cost_usd`` the one most likely to be right
+                (`best`), otherwise the router's default.
             models: Patterns of models to allow; empty for the whole pool.
             exclude: Patterns of models to leave out.
             min_accuracy: Least P(correct), in place of the policy's.
             max_cost_usd: Largest expected cost, in place of the policy's.
             max_latency_s: Largest expected latency, in place of the policy's.
+            max_p95_latency_s: Largest 95th percentile of the latency, in place of the policy's.
+            confidence: Confidence at which P(correct) is taken, in place of the policy's.
+            cached_tokens: Tokens of the request's prefix that a model's prompt cache already
+                holds, by model, as in a session that it has served before; they are billed at
+                its price of cached input.
             tools: The request's tool declarations.
             response_format: The request's response format.
 
@@ -192,12 +257,17 @@ class Router:
             MissingPriceError: a candidate has no price.
         """
         read = _read(prompt, tools, response_format)
-        wanted = self._policy(policy).bounded(
-            min_accuracy=min_accuracy, max_cost_usd=max_cost_usd, max_latency_s=max_latency_s
+        wanted = self._policy(policy, min_accuracy, max_cost_usd).bounded(
+            min_accuracy=min_accuracy,
+            max_cost_usd=max_cost_usd,
+            max_latency_s=max_latency_s,
+            max_p95_latency_s=max_p95_latency_s,
+            confidence=confidence,
         )
         wishes = _wishes(models, exclude)
         readings = self._reader.read((read,))
-        estimates = self._pool.estimate(readings, np.array([read.input_tokens.mean]))
+        held = None if cached_tokens is None else self._pool.cached_tokens(cached_tokens)
+        estimates = self._pool.estimate(readings, self._pool.input_tokens((read,)), held)
         return self._decide(read, readings, 0, estimates, wanted, wishes)
 
     def route_batch(
@@ -210,6 +280,8 @@ class Router:
         min_accuracy: float | None = None,
         max_cost_usd: float | None = None,
         max_latency_s: float | None = None,
+        max_p95_latency_s: float | None = None,
+        confidence: float | None = None,
     ) -> list[Decision]:
         """Choose the model for each prompt; the same decisions as `route` makes one by one.
 
@@ -217,8 +289,12 @@ class Router:
             InputError: a prompt cannot be routed; its position is named. No decision is
                 returned then.
         """
-        wanted = self._policy(policy).bounded(
-            min_accuracy=min_accuracy, max_cost_usd=max_cost_usd, max_latency_s=max_latency_s
+        wanted = self._policy(policy, min_accuracy, max_cost_usd).bounded(
+            min_accuracy=min_accuracy,
+            max_cost_usd=max_cost_usd,
+            max_latency_s=max_latency_s,
+            max_p95_latency_s=max_p95_latency_s,
+            confidence=confidence,
         )
         wishes = _wishes(models, exclude)
         if isinstance(prompts, str):
@@ -229,6 +305,8 @@ class Router:
         for i, prompt in enumerate(read):
             try:
                 out.append(self._decide(prompt, readings, i, estimates.row(i), wanted, wishes))
+            except NoModelInBoundsError as error:
+                raise error.for_prompt(i) from error
             except NoEligibleModelError as error:
                 raise NoEligibleModelError(f"prompt {i}: {error}", error.excluded) from error
         return out
@@ -237,10 +315,140 @@ class Router:
         """P(correct), cost and latency of every model of the pool for each prompt."""
         return self._estimate(self._read_all(prompts))[1]
 
+    def offers(
+        self,
+        prompts: Iterable[Request],
+        *,
+        policy: str | Policy | None = None,
+        models: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        prompt_ids: Sequence[str] | None = None,
+    ) -> Offers:
+        """What every model of the pool would do with each prompt of a batch, and which may.
+
+        Prompts are worked off in blocks, so that only what an assignment needs is held for all.
+
+        Args:
+            prompts: The batch.
+            policy: Whose utility the offers are to carry, if any.
+            models: Patterns of models to allow; empty for the whole pool.
+            exclude: Patterns of models to leave out.
+            prompt_ids: Names of the prompts for messages; their positions by default.
+
+        Raises:
+            InputError: a prompt cannot be read, or there is none; its position is named.
+            NoEligibleModelError: no model may take a prompt.
+        """
+        from zerorouter.routing.assignment.offering import offers_of
+        from zerorouter.routing.assignment.offers import Offers
+
+        if isinstance(prompts, str):
+            raise InputError("prompts is one text; a list of prompts is wanted")
+        wishes = _wishes(models, exclude)
+        wanted = None if policy is None else self._policy(policy)
+        read = self._read_all(prompts)
+        if not read:
+            raise InputError("there are no prompts to assign; at least one is wanted")
+        parts = []
+        for start in range(0, len(read), _OFFER_BLOCK):
+            block = read[start : start + _OFFER_BLOCK]
+            estimates = self._estimate(block)[1]
+            allowed = np.empty((len(block), len(self._pool)), dtype=np.bool_)
+            for i, prompt in enumerate(block):
+                able, reasons = self._filter(prompt.requirements, wishes)
+                size = estimates.output_tokens[i]
+                if estimates.input_tokens is not None:
+                    size = size + estimates.input_tokens[i]
+                room = size <= self._pool.context_tokens
+                allowed[i] = able & room
+                if not allowed[i].any():
+                    error = self._nothing_left(reasons, room)
+                    name = start + i if prompt_ids is None else repr(prompt_ids[start + i])
+                    raise NoEligibleModelError(f"prompt {name}: {error}", error.excluded)
+            parts.append(offers_of(estimates, allowed, policy=wanted))
+        return replace(Offers.stacked(parts), prompt_ids=prompt_ids)
+
+    def assign(
+        self,
+        prompts: Iterable[Request],
+        *,
+        budget_usd: float | None = None,
+        max_mean_latency_s: float | None = None,
+        max_p95_latency_s: float | None = None,
+        min_accuracy: float | None = None,
+        capacity: Mapping[str, Capacity] | None = None,
+        goal: Goal | None = None,
+        policy: str | Policy | None = None,
+        confidence: float | None = None,
+        weights: Sequence[float] | None = None,
+        models: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        exact: bool | None = None,
+    ) -> Assignment:
+        """Choose the models of a whole batch together, under bounds on the whole.
+
+        Args:
+            prompts: The batch; the assignment keeps its order.
+            budget_usd: Most that the batch may cost.
+            max_mean_latency_s: Largest mean latency.
+            max_p95_latency_s: Largest 95th percentile of the latency over the batch.
+            min_accuracy: Least mean P(correct).
+            capacity: What models can take on, by name; ``"*"`` for all that are not named.
+            goal: ``"accuracy"``, ``"cost"`` or ``"utility"``; see `assignment.assigning.assign`.
+            policy: Whose utility is sought; implies the goal utility.
+            confidence: With which the realised spend is to keep the budget; None for the expected.
+            weights: What a correct answer to each prompt counts; one each by default.
+            models: Patterns of models to allow; empty for the whole pool.
+            exclude: Patterns of models to leave out.
+            exact: Whether to end with branch and bound; None where it is worth it.
+
+        Raises:
+            InputError: a prompt or a bound cannot be used.
+            NoEligibleModelError: no model may take a prompt.
+            MissingPriceError: a model has no price.
+            InfeasibleError: the bounds cannot all be kept; names the nearest value that can.
+        """
+        from zerorouter.routing.assignment.assigning import assign
+        from zerorouter.routing.assignment.offers import Bounds
+
+        offers = self.offers(prompts, policy=policy, models=models, exclude=exclude).narrowed()
+        if weights is not None:
+            offers = replace(offers, weight=np.asarray(weights, dtype=np.float64))
+        return assign(
+            offers,
+            Bounds(
+                budget_usd=budget_usd,
+                max_mean_latency_s=max_mean_latency_s,
+                max_p95_latency_s=max_p95_latency_s,
+                min_accuracy=min_accuracy,
+                capacity=capacity or {},
+            ),
+            goal="utility" if goal is None and policy is not None else goal,
+            confidence=confidence,
+            cost_errors=None if confidence is None else self.cost_errors(offers.models),
+            exact=exact,
+        )
+
+    def cost_errors(self, models: Sequence[str]) -> CostErrors:
+        """How far the estimated costs of models of the pool may be off."""
+        from zerorouter.routing.assignment.offering import cost_errors_of
+
+        return cost_errors_of(self._pool.lengths.sd, [self._pool.models.index(m) for m in models])
+
     # -- the parts of a decision -----------------------------------------------------------
 
-    def _policy(self, wanted: str | Policy | None) -> Policy:
-        return find_policy(wanted or self._default_policy, self._policies)
+    def _policy(
+        self,
+        wanted: str | Policy | None,
+        min_accuracy: float | None = None,
+        max_cost_usd: float | None = None,
+    ) -> Policy:
+        if wanted:
+            return find_policy(wanted, self._policies)
+        usual = find_policy(self._default_policy, self._policies)
+        if not self._default_gives_way:
+            return usual
+        return policy_for_bounds(usual, min_accuracy=min_accuracy, max_cost_usd=max_cost_usd)
 
     def _read_all(self, prompts: Iterable[Request]) -> list[Prompt]:
         read = []
@@ -253,8 +461,7 @@ class Router:
 
     def _estimate(self, prompts: Sequence[Prompt]) -> tuple[PromptReadings, Estimates]:
         readings = self._reader.read(prompts)
-        tokens = np.array([prompt.input_tokens.mean for prompt in prompts])
-        return readings, self._pool.estimate(readings, tokens)
+        return readings, self._pool.estimate(readings, self._pool.input_tokens(prompts))
 
     def _decide(
         self,
@@ -267,12 +474,15 @@ class Router:
     ) -> Decision:
         """The decision for one prompt; ``estimates`` is its single row."""
         eligible, reasons = self._filter(prompt.requirements, wishes)
-        room = prompt.input_tokens.mean + estimates.output_tokens[0] <= self._pool.context_tokens
-        eligible = eligible & room
-        candidates = np.flatnonzero(eligible)
+        size = estimates.output_tokens[0]
+        if estimates.input_tokens is not None:
+            size = size + estimates.input_tokens[0]
+        room = size <= self._pool.context_tokens
+        candidates = (eligible & room).nonzero()[0]
         if len(candidates) == 0:
             raise self._nothing_left(reasons, room)
-        choice.require_prices(estimates, 0, candidates)
+        if policy.needs_prices and not self._pool.has_prices:
+            choice.require_prices(estimates, 0, candidates)
         allowed = candidates
         if policy.has_bounds:
             allowed = candidates[choice.within_bounds(estimates, policy)[0, candidates]]
@@ -306,7 +516,7 @@ class Router:
                 chosen=j,
                 policy=policy,
                 filtered=reasons,
-                crowded=np.flatnonzero(~room),
+                crowded=_NOBODY if room.all() else np.flatnonzero(~room),
             ),
         )
 
@@ -360,9 +570,23 @@ class Router:
         )
 
 
-def _load_space(path: str | Path | None) -> LatentSpace:
+def load_space(path: str | Path | None = None) -> LatentSpace:
+    """The space of a folder, of ``ZEROROUTER_SPACE``, or the one that ships."""
     named = path or os.environ.get("ZEROROUTER_SPACE") or None
     return LatentSpace.load(None if named is None else Path(named))
+
+
+def _with_profiles(
+    space: LatentSpace, catalog: Catalog, profiles: Iterable[Profile] | None
+) -> tuple[LatentSpace, Catalog, frozenset[str]]:
+    """Space and catalog with profiled models in them, and those of them on probation."""
+    if profiles is None and not (home_dir() / "profiles").is_dir():
+        return space, catalog, frozenset()  # the usual case, and no part of a cold `route`
+    from zerorouter.profiles import ProfileStore, join
+
+    found = ProfileStore.default().load_all() if profiles is None else tuple(profiles)
+    joined = join(space, catalog, found)
+    return joined.space, joined.catalog, joined.probation
 
 
 def _joined(catalog: Catalog, space: LatentSpace) -> Catalog:

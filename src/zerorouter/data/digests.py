@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-_BLANKS = re.compile(r"\s+")
 
 
 def question_digest(text: str, options: Sequence[str] = ()) -> bytes:
@@ -29,4 +26,4 @@ def digest_array(digests: Iterable[bytes]) -> NDArray[np.uint64]:
 
 
 def _folded(text: str) -> str:
-    return _BLANKS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

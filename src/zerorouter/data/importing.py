@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from zerorouter.arrays import FloatArray
+from zerorouter.data.logs.reading import read_logs
+from zerorouter.data.logs.records import LogReport
 from zerorouter.data.parquet import write_parquet
 from zerorouter.data.reading import MODEL_COLUMNS, Duplicates, find_file, read_folder
 from zerorouter.data.report import LoadReport
@@ -60,6 +62,48 @@ def import_folder(
     target = Path(out_dir)
     _require_free(target)
     records = read_folder(source_path, duplicates=duplicates)
+    _write(records, target, encoding)
+    return records.report
+
+
+def import_logs(
+    paths: Sequence[str | os.PathLike[str]],
+    out_dir: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    encoding: Encoding | None = None,
+    model: str | None = None,
+    metric: str | None = None,
+    filter: str | None = None,
+) -> LogReport:
+    """Read evaluation logs of other tools and write them as a folder of our own format.
+
+    Args:
+        paths: Logs, or folders of them.
+        out_dir: Where to write; absent or an empty folder. Its name becomes the data set's.
+        source: The format expected, see `zerorouter.data.logs.detecting.SOURCES`.
+        encoding: Of prompts and responses; Parquet where pyarrow is installed, else JSONL.
+        model: Names the respondent of logs that name none.
+        metric: The metric to take for the score.
+        filter: The lm-eval filter to take.
+
+    Returns:
+        What was read, left out and averaged.
+
+    Raises:
+        DataError: A log is wrong, ``out_dir`` holds something already, or the disk refuses;
+            nothing is left behind.
+        UnknownNameError: There is no such source.
+        MissingExtraError: A log, or Parquet if asked for, needs a package not installed.
+    """
+    target = Path(out_dir)
+    _require_free(target)
+    logged = read_logs(paths, source=source, model=model, metric=metric, filter=filter)
+    _write(logged.as_records(target.resolve().name), target, encoding)
+    return logged.report
+
+
+def _write(records: Records, target: Path, encoding: Encoding | None) -> None:
     chosen = encoding or ("parquet" if importlib.util.find_spec("pyarrow") else "jsonl")
     with _appearing(target) as folder:
         if chosen == "parquet":
@@ -68,7 +112,6 @@ def import_folder(
             _write_jsonl(records, folder)
         if records.models:
             _write_models(records, folder / "models.csv")
-    return records.report
 
 
 def data_digest(path: str | os.PathLike[str]) -> str:

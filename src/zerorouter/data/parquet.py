@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zerorouter.arrays import Float32Array, FloatArray, IntArray
 from zerorouter.data.tables import fault
-from zerorouter.errors import require_extra
+from zerorouter.errors import DataError, require_extra
 
 _TEXT_TYPES = ("string", "large_string", "string_view")
 
@@ -134,13 +134,37 @@ def read_parquet(path: Path, wanted: Collection[str], coded: Collection[str]) ->
             _require_distinct(path, names)
             table = file.read(columns=[name for name in names if name in wanted])
     except (pa.ArrowException, OSError) as error:
-        raise fault(
-            path,
-            found=f"a file that pyarrow cannot read ({error})",
-            wanted="a Parquet file",
-            todo="write it again, or give the records as .jsonl or .csv",
-        ) from error
+        raise _not_parquet(path, error) from error
     return ParquetTable(path, table)
+
+
+def _not_parquet(path: Path, error: Exception) -> DataError:
+    return fault(
+        path,
+        found=f"a file that pyarrow cannot read ({error})",
+        wanted="a Parquet file",
+        todo="write it again, or give the records as .jsonl or .csv",
+    )
+
+
+def parquet_rows(path: Path, *, batch: int = 1024) -> Iterator[dict[str, Any]]:
+    """Rows of a file as dictionaries, ``batch`` of them in memory at a time.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        DataError: The file is no Parquet file, or damaged.
+    """
+    require_extra("pyarrow", "fit", "reading Parquet files")
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            _require_distinct(path, file.schema_arrow.names)
+            for rows in file.iter_batches(batch_size=batch):
+                yield from rows.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _not_parquet(path, error) from error
 
 
 def write_parquet(

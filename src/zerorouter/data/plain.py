@@ -236,7 +236,7 @@ def _encodable(text: str) -> bool:
 def _csv_rows(path: Path) -> Iterator[list[str]]:
     """The non-empty rows of a CSV file, header first."""
     seen = -1
-    with _long_fields():
+    with long_fields():
         reader = csv.reader(io.StringIO(_utf8(path), newline=""), strict=True)
         try:
             for cells in reader:
@@ -254,7 +254,8 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _long_fields() -> Iterator[None]:
+def long_fields() -> Iterator[None]:
+    """Lifts the csv module's limit of 131,072 characters a cell while the block runs."""
     before = csv.field_size_limit(_LONGEST_FIELD)
     try:
         yield

@@ -116,6 +116,24 @@ def read_folder(path: str | os.PathLike[str], *, duplicates: Duplicates = "avera
     )
 
 
+def read_prompts(path: str | os.PathLike[str]) -> PromptTable:
+    """The prompts of a folder alone, which then needs no responses.
+
+    Raises:
+        DataError: The folder or its prompts are wrong; the message names file, row and column.
+        MissingExtraError: A Parquet file is met and pyarrow is not installed.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise fault(
+            folder,
+            found="a file" if folder.exists() else "nothing there",
+            wanted="a folder with prompts",
+            todo="check the path",
+        )
+    return _prompts(_table(_needed(folder, "prompts"), PROMPT_COLUMNS), folder.resolve().name)
+
+
 def read_folders(
     paths: Sequence[str | os.PathLike[str]],
     aliases: Aliases | None = None,

@@ -30,6 +30,8 @@ REFERENCE_INPUT_TOKENS = 550.0
 PREFILL_S_PER_KTOK = 0.1
 SHORTEST_S = 1e-4
 TAIL = 0.95
+FARTHEST_STEP = 2.0  # standard deviations of a forecast; chosen on docs/results/latency.md's tables
+LARGEST_SURPRISE = 16.0  # variances of a forecast; likewise
 LEAST_PREFILL_SHARE = 0.2  # of an observed TTFT that is left to the level, however long the input
 
 
@@ -160,14 +162,18 @@ class LogTime:
             settings: Window of what is remembered.
         """
         gain = self.level_variance * share / total
-        surprise = min(residual**2, 9 * total)  # a stuck request must not rule the noise for long
+        # Tails are heavier than a log-normal's: a stuck request moves the level by no more than
+        # an ordinary one, and must not rule the noise for long.
+        reach = FARTHEST_STEP * math.sqrt(total)
+        step = max(min(residual, reach), -reach)
+        surprise = min(residual**2, LARGEST_SURPRISE * total)
         weight = min(self.noise_weight + share, settings.window)
         noise = self.noise_variance + (
             share / (self.noise_weight + share) * self.noise_variance * (surprise / total - 1)
         )
         return replace(
             self,
-            mean=self.mean + gain * residual,
+            mean=self.mean + gain * step,
             level_variance=max(self.level_variance * (1 - gain * share), noise / settings.window),
             noise_variance=noise,
             noise_weight=weight,

@@ -118,7 +118,7 @@ _MARKERS: Final = (
     "Question:", "question:", "QUESTION:", "Q:", "Problem:", "PROBLEM:", "User:", "Human:",
     "Exercise:", "Task:",
 )  # fmt: skip
-_MARKER_WORDS: Final = frozenset(("question", "q", "problem", "user", "human", "exercise"))
+_MARKER_WORDS: Final = frozenset(("question", "q", "problem", "user", "human", "exercise", "task"))
 _MARKER = re.compile(
     r"[\s*#>_]*(?:question|q|problem|user|human|exercise|task)(?:\s+\d{1,3})?[\s*]*[:.][\s*]+",
     re.IGNORECASE,

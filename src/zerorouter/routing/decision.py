@@ -8,7 +8,7 @@ use, which keeps the deciding itself fast.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,8 +18,8 @@ import numpy as np
 from zerorouter.arrays import Float64Array, IntArray
 from zerorouter.routing import choice
 from zerorouter.routing.estimates import Estimates
-from zerorouter.routing.policy import Policy
-from zerorouter.routing.wording import percent, seconds, usd
+from zerorouter.routing.policy import AUGMENTATION, Policy
+from zerorouter.routing.wording import bound_text, percent, seconds, usd
 
 LOW_SUPPORT = 0.25  # below this share of calibrated prompts lie farther out than this one
 
@@ -76,6 +76,14 @@ class Weighing:
         e = self.estimates
         return int(min(self.allowed, key=lambda j: (-e.p_correct[0, j], e.cost_usd[0, j], j)))
 
+    @cached_property
+    def bounded_out(self) -> IntArray:
+        """Columns that lists, capabilities and context left, but a bound did not."""
+        left = set(self.allowed.tolist()) | set(self.crowded.tolist())
+        names = self.estimates.models
+        out = [j for j, name in enumerate(names) if j not in left and name not in self.filtered]
+        return np.array(out, dtype=np.int64)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decision:
@@ -114,6 +122,16 @@ class Decision:
     weighing: Weighing = field(repr=False)
 
     @cached_property
+    def latency_p50_s(self) -> float:
+        """Seconds to the last token that half of such requests stay within."""
+        return float(self.weighing.estimates.latency_p50_s[0, self.weighing.chosen])
+
+    @cached_property
+    def latency_p95_s(self) -> float:
+        """Seconds to the last token that nineteen in twenty such requests stay within."""
+        return float(self.weighing.estimates.latency_p95_s[0, self.weighing.chosen])
+
+    @cached_property
     def fallbacks(self) -> tuple[str, ...]:
         """The other allowed models, best first."""
         w = self.weighing
@@ -143,9 +161,7 @@ class Decision:
         for j, model in enumerate(e.models):
             if j in allowed or model in w.filtered:
                 continue
-            reason = (
-                "its context window is too small" if j in crowded else _bound_reason(e, j, w.policy)
-            )
+            reason = "its context window is too small" if j in crowded else _bound_reason(w, j)
             out.append(Exclusion(model=model, reason=reason))
         return tuple(sorted(out, key=lambda x: x.model))
 
@@ -154,8 +170,7 @@ class Decision:
         """Why this model, in sentences a person can check."""
         w, e = self.weighing, self.weighing.estimates
         out = [
-            f"{self.model} has the largest utility under {w.policy.name!r}: "
-            f"{percent(self.p_correct)} likely to be right "
+            f"{self.model} {_why(w)}: {percent(self.p_correct)} likely to be right "
             f"({percent(self.p_correct_low)} to {percent(self.p_correct_high)}), "
             f"{usd(self.cost_usd)}, about {seconds(self.latency_s)}"
         ]
@@ -206,6 +221,8 @@ class Decision:
             "reasons": list(self.reasons),
             "counterfactual": self.counterfactual,
             "space_version": self.space_version,
+            "latency_p50_s": self.latency_p50_s,
+            "latency_p95_s": self.latency_p95_s,
         }
 
 
@@ -217,49 +234,118 @@ class Flip:
         model: The rival, chosen as soon as the change goes any farther.
         value_of_correct_usd: What a correct answer would have to be worth, or None.
         cost_share: The share of its cost that the rival would have to charge, or None.
+        bound: The bound that would have to be loosened, or None.
+        bound_value: To which value.
         size: |log| of the ratio of the new number to the old.
     """
 
     model: str
     value_of_correct_usd: float | None = None
     cost_share: float | None = None
+    bound: str | None = None
+    bound_value: float | None = None
     size: float
 
 
 def nearest_flip(w: Weighing) -> Flip | None:
-    """The smallest change of the value of a correct answer, or of a rival's price, that flips.
+    """The smallest change of a value, of a rival's price or of a bound that flips the choice.
 
     With rewards V p - k, where k is what cost and waiting take, rival j overtakes the chosen
     model i where V = (k_i - k_j) / (p_i - p_j). A price flips it where the rival's cost falls
-    by the gap in utility.
+    by the gap in utility, a bound where it lets in a model of larger utility.
     """
+    found = [*_value_flips(w), *_price_flips(w), *_bound_flips(w)]
+    return min(found, key=lambda flip: flip.size, default=None)
+
+
+def _value_flips(w: Weighing) -> Iterator[Flip]:
+    """Values of a correct answer at which a rival draws level; of summed utilities alone."""
     e, policy, i = w.estimates, w.policy, w.chosen
     value = policy.value_of_correct_usd
-    p = e.p_correct[0].astype(np.float64)
+    if policy.objective != "utility" or policy.scalarisation != "sum" or value <= 0:
+        return
+    p = choice.probabilities(e, policy)[0].astype(np.float64)
     k = e.cost_usd[0] + policy.value_of_second_usd * e.latency_s[0]
-    found = []
     for j in (int(j) for j in w.allowed if j != i):
-        name, c_j = e.models[j], float(e.cost_usd[0, j])
-        if p[i] != p[j] and value > 0:
+        if p[i] != p[j]:
             flip = float((k[i] - k[j]) / (p[i] - p[j]))
             if flip > 0:
                 size = abs(math.log(flip / value))
-                found.append(Flip(model=name, value_of_correct_usd=flip, size=size))
-        gap = float(w.utility[i] - w.utility[j])
-        if 0 < gap < c_j:
-            share = 1 - gap / c_j
-            found.append(Flip(model=name, cost_share=share, size=-math.log(share)))
-    return min(found, key=lambda flip: flip.size, default=None)
+                yield Flip(model=e.models[j], value_of_correct_usd=flip, size=size)
+
+
+def _price_flips(w: Weighing) -> Iterator[Flip]:
+    """Shares of their cost at which rivals draw level."""
+    e, policy, i = w.estimates, w.policy, w.chosen
+    if policy.objective == "accuracy":
+        return
+    target = float(w.utility[i])
+    for j in (int(j) for j in w.allowed if j != i):
+        cost = float(e.cost_usd[0, j])
+        if policy.scalarisation == "chebyshev":
+            share = _chebyshev_share(w, j, target)
+        else:
+            gap = target - float(w.utility[j])
+            share = 1 - gap / cost if 0 < gap < cost else None
+        if share is not None and 0 < share < 1:
+            yield Flip(model=e.models[j], cost_share=share, size=-math.log(share))
+
+
+def _chebyshev_share(w: Weighing, j: int, target: float) -> float | None:
+    """The share of its cost at which column j reaches the Chebyshev utility ``target``.
+
+    With A the larger and B the sum of the other two losses, the utility at cost x is
+    ``-(max(A, x) + r (B + x))``: one line below A, a steeper one above.
+    """
+    e, policy, r = w.estimates, w.policy, AUGMENTATION
+    cost = float(e.cost_usd[0, j])
+    if cost <= 0 or float(w.utility[j]) >= target:
+        return None
+    wrong = policy.value_of_correct_usd * (1 - float(choice.probabilities(e, policy)[0, j]))
+    waiting = policy.value_of_second_usd * float(e.latency_s[0, j])
+    largest, others = max(wrong, waiting), wrong + waiting
+    flat = (-target - largest) / r - others  # where the cost is not the largest loss
+    x = flat if flat <= largest else (-target - r * others) / (1 + r)
+    return x / cost if x > 0 else None
+
+
+def _bound_flips(w: Weighing) -> Iterator[Flip]:
+    """Bounds that, loosened alone, let in a model of larger utility."""
+    e, policy, i = w.estimates, w.policy, w.chosen
+    bounds = choice.bounds_of(policy)
+    if not bounds:
+        return
+    utility = choice.utilities(e, policy)[0]
+    kept = {bound.name: bound.kept(e, policy)[0] for bound in bounds}
+    for j in (int(j) for j in w.bounded_out):
+        broken = [bound for bound in bounds if not kept[bound.name][j]]
+        if len(broken) != 1 or not utility[j] > utility[i]:
+            continue
+        limit, value = broken[0].limit(policy), float(broken[0].values(e, policy)[0, j])
+        if limit and value > 0:
+            yield Flip(
+                model=e.models[j],
+                bound=broken[0].name,
+                bound_value=value,
+                size=abs(math.log(value / limit)),
+            )
 
 
 def _counterfactual(w: Weighing) -> str:
     flip = nearest_flip(w)
     if flip is None:
         why = "no other model is allowed" if len(w.allowed) == 1 else "the others are too far off"
-        return f"no single change of value or price flips the choice: {why}"
+        return f"no single change of value, price or bound flips the choice: {why}"
     if flip.cost_share is not None:
         return f"{flip.model} would be chosen if it cost {percent(1 - flip.cost_share)} less"
-    p = w.estimates.p_correct[0]
+    if flip.bound is not None:
+        limit = getattr(w.policy, flip.bound)
+        return (
+            f"{flip.model} would be chosen if {flip.bound} were "
+            f"{bound_text(flip.bound, flip.bound_value or 0.0)} "
+            f"(now {bound_text(flip.bound, limit)})"
+        )
+    p = choice.probabilities(w.estimates, w.policy)[0]
     dearer = p[w.estimates.models.index(flip.model)] > p[w.chosen]
     return (
         f"{flip.model} would be chosen if a correct answer were worth "
@@ -268,9 +354,29 @@ def _counterfactual(w: Weighing) -> str:
     )
 
 
-def _bound_reason(e: Estimates, j: int, policy: Policy) -> str:
-    if policy.min_accuracy is not None and e.p_correct[0, j] < policy.min_accuracy:
-        return f"P(correct) {e.p_correct[0, j]:.2f} is below {policy.min_accuracy:g}"
-    if policy.max_cost_usd is not None and not e.cost_usd[0, j] <= policy.max_cost_usd:
-        return f"costs {usd(float(e.cost_usd[0, j]))}, above {usd(policy.max_cost_usd)}"
-    return f"takes {seconds(float(e.latency_s[0, j]))}, above {policy.max_latency_s:g} s"
+def _why(w: Weighing) -> str:
+    """Why the chosen model was chosen, as the predicate of a sentence."""
+    policy, allowed = w.policy, "" if not w.policy.has_bounds else " that keeps the bounds"
+    sure = "" if policy.confidence is None else f", P(correct) taken at {policy.confidence:g}"
+    if policy.objective == "cost":
+        return f"is the cheapest model{allowed}{sure}"
+    if policy.objective == "accuracy":
+        return f"is the model most likely to be right{allowed}{sure}"
+    return f"has the largest utility under {policy.name!r}{sure}"
+
+
+def _bound_reason(w: Weighing, j: int) -> str:
+    """The first bound that a model breaks."""
+    e, policy = w.estimates, w.policy
+    if policy.min_accuracy is not None:
+        p = float(choice.probabilities(e, policy)[0, j])
+        if p < policy.min_accuracy:
+            sure = "" if policy.confidence is None else f" at confidence {policy.confidence:g}"
+            return f"P(correct) {p:.2f}{sure} is below {policy.min_accuracy:g}"
+    cost, latency = float(e.cost_usd[0, j]), float(e.latency_s[0, j])
+    if policy.max_cost_usd is not None and not cost <= policy.max_cost_usd:
+        return f"costs {usd(cost)}, above {usd(policy.max_cost_usd)}"
+    if policy.max_latency_s is not None and not latency <= policy.max_latency_s:
+        return f"takes {seconds(latency)}, above {policy.max_latency_s:g} s"
+    p95 = float(e.latency_p95_s[0, j])
+    return f"takes up to {seconds(p95)} (p95), above {policy.max_p95_latency_s:g} s"

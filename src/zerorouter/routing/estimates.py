@@ -2,22 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from zerorouter.arrays import Float32Array, Float64Array, FloatArray
+from zerorouter.arrays import BoolArray, Float32Array, Float64Array, FloatArray
 from zerorouter.catalog import ModelSpec
+from zerorouter.errors import InputError, UnknownNameError
 from zerorouter.irt.model import Panel, ResponseForecast
 from zerorouter.predict.items import PromptReadings
-from zerorouter.predict.tokens import LengthProfile
+from zerorouter.predict.media import MediaRules, media_rules
+from zerorouter.predict.prompt import CHARS_PER_TOKEN, MEDIA_TOKENS, Prompt
+from zerorouter.predict.quantiles import normal_quantile
+from zerorouter.predict.serving_times import (
+    PREFILL_S_PER_KTOK,
+    REFERENCE_INPUT_TOKENS,
+    TAIL,
+    EndpointTimes,
+    latency_quantile,
+)
+from zerorouter.predict.tokens import (
+    LONGEST,
+    REASONING_LENGTH_FACTOR,
+    LengthProfile,
+)
+from zerorouter.prices import Price, PriceTier
 from zerorouter.space import LatentSpace
 
 # Speeds of a model that nobody has timed: the medians of the catalog.
 DEFAULT_TTFT_S = 0.5
 DEFAULT_TPOT_S = 0.0125
 FARTHEST_DIFFICULTY = 3.0  # standard units; answer lengths are not extrapolated beyond
+# A told TTFT of a reasoning model above this holds its hidden thoughts. They are counted in its
+# output tokens already, so the class median of models that answer at once stands in.
+LONGEST_PLAIN_TTFT_S = 2.0
+HIDDEN_SHARE = 1 - 1 / REASONING_LENGTH_FACTOR  # of a reasoning model's output tokens
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spreads:
+    """How far cost and latency of M models may be off; logs have these standard deviations.
+
+    Attributes:
+        length_sd: (M,) of output tokens.
+        length_smear: (M,) log of their mean over their median.
+        output_usd: (M,) or (N, M) dollars per output token.
+        ttft_s: (M,) or (N, M) expected seconds to the first token.
+        ttft_mean: (M,) log of the expected TTFT over its median.
+        tpot_mean: (M,) log of the expected TPOT over its median.
+        ttft_sd: (M,) of TTFT.
+        tpot_sd: (M,) of TPOT.
+        ttft_tail_sd: (M,) of TTFT for high quantiles.
+        tpot_tail_sd: (M,) of TPOT for high quantiles.
+        max_output_tokens: (M,) longest answers.
+    """
+
+    length_sd: Float64Array
+    length_smear: Float64Array
+    output_usd: Float64Array
+    ttft_s: Float64Array
+    ttft_mean: Float64Array
+    tpot_mean: Float64Array
+    ttft_sd: Float64Array
+    tpot_sd: Float64Array
+    ttft_tail_sd: Float64Array
+    tpot_tail_sd: Float64Array
+    max_output_tokens: Float64Array
+
+    def row(self, rows: slice) -> Spreads:
+        """Those of some prompts."""
+        if self.output_usd.ndim == 1 and self.ttft_s.ndim == 1:
+            return self
+        return replace(
+            self,
+            output_usd=self.output_usd if self.output_usd.ndim == 1 else self.output_usd[rows],
+            ttft_s=self.ttft_s if self.ttft_s.ndim == 1 else self.ttft_s[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +92,9 @@ class Estimates:
         cost_usd: (N, M) expected cost of the request in US dollars; NaN without a price.
         latency_s: (N, M) expected seconds to the last token.
         output_tokens: (N, M) expected output tokens.
+        spreads: What quantiles rest on; None where only expectations are known.
+        input_tokens: (N,) or (N, M) expected input tokens; None where not known.
+        cautious: (M,) models on probation, taken at a lower bound of P(correct); None for none.
     """
 
     models: tuple[str, ...]
@@ -37,6 +102,9 @@ class Estimates:
     cost_usd: Float64Array
     latency_s: Float64Array
     output_tokens: Float64Array
+    spreads: Spreads | None = None
+    input_tokens: Float64Array | None = None
+    cautious: BoolArray | None = None
 
     @property
     def p_correct(self) -> Float32Array:
@@ -48,6 +116,46 @@ class Estimates:
         """How many prompts there are."""
         return len(self.cost_usd)
 
+    @cached_property
+    def latency_p50_s(self) -> Float64Array:
+        """(N, M) median latency; the expectation where no spread is known."""
+        return self.latency_quantile(0.5)
+
+    @cached_property
+    def latency_p95_s(self) -> Float64Array:
+        """(N, M) 95th percentile of the latency; the expectation where no spread is known."""
+        return self.latency_quantile(TAIL)
+
+    def latency_quantile(self, q: float) -> Float64Array:
+        """(N, M) the ``q``-quantile of the seconds to the last token."""
+        s = self.spreads
+        if s is None:
+            return self.latency_s
+        high = q >= 0.9
+        tpot_sd = s.tpot_tail_sd if high else s.tpot_sd
+        writing_s = self.latency_s - s.ttft_s
+        return latency_quantile(
+            q,
+            np.broadcast_to(s.ttft_s * np.exp(-s.ttft_mean), writing_s.shape),
+            s.ttft_tail_sd if high else s.ttft_sd,
+            writing_s * np.exp(-s.tpot_mean - s.length_smear),
+            np.hypot(s.length_sd, tpot_sd),
+        )
+
+    def cost_quantile(self, q: float) -> Float64Array:
+        """(N, M) the ``q``-quantile of the cost: a budget at this confidence; NaN unpriced.
+
+        Only the length of the answer is uncertain; input tokens and prices are taken as known.
+        """
+        s = self.spreads
+        if s is None:
+            return self.cost_usd
+        longest = np.minimum(s.max_output_tokens, LONGEST)
+        spread = np.exp(normal_quantile(q) * s.length_sd - s.length_smear)
+        tokens = np.minimum(self.output_tokens * spread, longest)
+        out: Float64Array = self.cost_usd + (tokens - self.output_tokens) * s.output_usd
+        return out
+
     def row(self, index: int) -> Estimates:
         """The estimates of one prompt, as a table of one row."""
         rows = slice(index, index + 1)
@@ -57,7 +165,55 @@ class Estimates:
             cost_usd=self.cost_usd[rows],
             latency_s=self.latency_s[rows],
             output_tokens=self.output_tokens[rows],
+            spreads=None if self.spreads is None else self.spreads.row(rows),
+            input_tokens=None if self.input_tokens is None else self.input_tokens[rows],
+            cautious=self.cautious,
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rates:
+    """Dollars per token of M models at one context size, NaN without a price."""
+
+    input_usd: Float64Array
+    output_usd: Float64Array
+    cached_usd: Float64Array
+
+    @classmethod
+    def of(cls, specs: Sequence[ModelSpec], input_tokens: float = 0.0) -> _Rates:
+        prices = [spec.price for spec in specs]
+        nan = float("nan")
+        at = [None if price is None else price.at(input_tokens) for price in prices]
+        return cls(
+            input_usd=np.array([nan if p is None else p.input_usd_per_mtok / 1e6 for p in at]),
+            output_usd=np.array(
+                [
+                    nan if p is None else _output_usd_per_mtok(p.output_usd_per_mtok, s) / 1e6
+                    for p, s in zip(at, specs, strict=True)
+                ]
+            ),
+            cached_usd=np.array(
+                [
+                    nan
+                    if p is None
+                    else (
+                        p.input_usd_per_mtok
+                        if p.cached_input_usd_per_mtok is None
+                        else p.cached_input_usd_per_mtok
+                    )
+                    / 1e6
+                    for p in at
+                ]
+            ),
+        )
+
+
+def _output_usd_per_mtok(listed: float, spec: ModelSpec) -> float:
+    """The price of a mean output token: reasoning has its own price with a few vendors."""
+    own = None if spec.price is None else spec.price.reasoning_usd_per_mtok
+    if own is None or not spec.reasoning:
+        return listed
+    return HIDDEN_SHARE * own + (1 - HIDDEN_SHARE) * listed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,30 +225,44 @@ class Pool:
         panel: Their abilities.
         lengths: Their answer lengths.
         difficulty_scale: Mean and sd by which lengths standardise difficulty.
-        input_usd: (M,) dollars per input token, NaN without a price.
-        output_usd: (M,) dollars per output token, NaN without a price.
-        ttft_s: (M,) seconds to the first token.
-        tpot_s: (M,) seconds per further token.
+        rates: Dollars per token below the first tier of any model.
+        tiers: Context sizes above which somebody charges otherwise, rising, with the rates there.
+        times: (M,) what is known of the endpoints' speeds.
         context_tokens: (M,) longest prompt and answer together, infinite where unknown.
         max_output_tokens: (M,) longest answer, infinite where unknown.
         capabilities: What each can do.
+        media: How each counts media.
+        cautious: (M,) models on probation; None where there are none.
     """
 
     models: tuple[str, ...]
     panel: Panel
     lengths: LengthProfile
     difficulty_scale: tuple[float, float]
-    input_usd: Float64Array
-    output_usd: Float64Array
-    ttft_s: Float64Array
-    tpot_s: Float64Array
+    rates: _Rates
+    tiers: tuple[tuple[int, _Rates], ...]
+    times: tuple[EndpointTimes, ...]
     context_tokens: Float64Array
     max_output_tokens: Float64Array
     capabilities: tuple[frozenset[str], ...]
+    media: tuple[MediaRules, ...]
+    cautious: BoolArray | None = None
 
     @classmethod
-    def of(cls, specs: Sequence[ModelSpec], space: LatentSpace) -> Pool:
+    def of(
+        cls,
+        specs: Sequence[ModelSpec],
+        space: LatentSpace,
+        times: Mapping[str, EndpointTimes] | None = None,
+        probation: Collection[str] = (),
+    ) -> Pool:
         """Lay out models that are respondents of the space.
+
+        Args:
+            specs: The models.
+            space: Where their abilities stand.
+            times: What was learned of endpoints' speeds by model; the catalog tells the others.
+            probation: Models that are to be taken at a lower bound of P(correct).
 
         Raises:
             UnknownNameError: the space does not know a model.
@@ -100,60 +270,206 @@ class Pool:
         ordered = sorted(specs, key=lambda spec: spec.name)
         names = tuple(spec.name for spec in ordered)
         at = space.index(names)
-        styles = space.styles
-        prices = [spec.price for spec in ordered]
-        nan = float("nan")
+        limits = sorted({tier.above_input_tokens for s in ordered for tier in _tiers(s.price)})
+        learned = times or {}
         return cls(
             models=names,
             panel=Panel.of(space.abilities.take(at), space.predictor.effect_covariance),
-            lengths=LengthProfile(
-                offset=(styles.offset[at] + styles.sd[at] ** 2 / 2).astype(np.float64),
-                slope=styles.slope[at].astype(np.float64),
-            ),
+            lengths=space.styles.profile(at),
             difficulty_scale=space.difficulty_scale,
-            input_usd=np.array([p.input_usd_per_mtok / 1e6 if p else nan for p in prices]),
-            output_usd=np.array([p.output_usd_per_mtok / 1e6 if p else nan for p in prices]),
-            ttft_s=_known([spec.ttft_s for spec in ordered], DEFAULT_TTFT_S),
-            tpot_s=_known(
-                [1 / spec.throughput_tok_s if spec.throughput_tok_s else None for spec in ordered],
-                DEFAULT_TPOT_S,
-            ),
+            rates=_Rates.of(ordered),
+            tiers=tuple((limit, _Rates.of(ordered, limit + 1)) for limit in limits),
+            times=tuple(learned.get(s.name) or told_times(s) for s in ordered),
             context_tokens=_known([spec.context_tokens for spec in ordered], np.inf),
             max_output_tokens=_known([spec.max_output_tokens for spec in ordered], np.inf),
             capabilities=tuple(spec.capabilities for spec in ordered),
+            media=tuple(media_rules(spec.vendor, spec.name) for spec in ordered),
+            cautious=np.array([name in probation for name in names]) if probation else None,
+        )
+
+    def with_times(self, times: Mapping[str, EndpointTimes]) -> Pool:
+        """The same pool with what has been learned of some endpoints' speeds.
+
+        Raises:
+            UnknownNameError: a model is not in the pool.
+        """
+        for name in times:
+            if name not in self.models:
+                raise UnknownNameError("model", name, self.models)
+        return replace(
+            self,
+            times=tuple(times.get(n, old) for n, old in zip(self.models, self.times, strict=True)),
         )
 
     def __len__(self) -> int:
         return len(self.models)
 
-    def estimate(self, readings: PromptReadings, input_tokens: FloatArray) -> Estimates:
+    @cached_property
+    def ttft_s(self) -> Float64Array:
+        """(M,) expected seconds to the first token."""
+        return np.array([times.ttft.expectation for times in self.times])
+
+    @cached_property
+    def tpot_s(self) -> Float64Array:
+        """(M,) expected seconds per further token."""
+        return np.array([times.tpot.expectation for times in self.times])
+
+    @cached_property
+    def has_prices(self) -> bool:
+        """Whether every model has a price."""
+        return not bool(np.isnan(self.rates.input_usd).any())
+
+    @cached_property
+    def _spreads(self) -> Spreads:
+        """Below the first tier, for inputs that take no longer than the reference."""
+        flat = np.zeros(len(self))
+        sd, smear = self.lengths.sd, self.lengths.smear
+        return Spreads(
+            length_sd=flat if sd is None else sd,
+            length_smear=flat if smear is None else smear,
+            output_usd=self.rates.output_usd,
+            ttft_s=self.ttft_s,
+            ttft_mean=np.array([times.ttft.noise_variance / 2 for times in self.times]),
+            tpot_mean=np.array([times.tpot.noise_variance / 2 for times in self.times]),
+            ttft_sd=np.array([times.ttft.sd for times in self.times]),
+            tpot_sd=np.array([times.tpot.sd for times in self.times]),
+            ttft_tail_sd=np.array([times.ttft.tail_sd for times in self.times]),
+            tpot_tail_sd=np.array([times.tpot.tail_sd for times in self.times]),
+            max_output_tokens=self.max_output_tokens,
+        )
+
+    @cached_property
+    def _first_limit(self) -> float:
+        """Input tokens up to which nothing but `rates` and the told TTFT matters."""
+        first = min((limit for limit, _ in self.tiers), default=np.inf)
+        return float(min(first, REFERENCE_INPUT_TOKENS))
+
+    def input_tokens(self, prompts: Sequence[Prompt]) -> Float64Array:
+        """Expected input tokens: (N,), or (N, M) where media are counted by each vendor's rule."""
+        text = np.array([prompt.n_chars / CHARS_PER_TOKEN for prompt in prompts])
+        if not any(prompt.media for prompt in prompts):
+            return text
+        out = np.repeat(text[:, None], len(self), axis=1)
+        for i, prompt in enumerate(prompts):
+            if prompt.media:
+                out[i] += self._media_tokens(prompt)
+        return out
+
+    def _media_tokens(self, prompt: Prompt) -> Float64Array:
+        """(M,) tokens of a prompt's media."""
+        out = np.empty(len(self))
+        for j, rules in enumerate(self.media):
+            typical = rules.typical()
+            total = sum(
+                n * typical.get(kind, MEDIA_TOKENS[kind].mean) for kind, n in prompt.media.items()
+            )
+            if rules.image is not None:  # those whose size is known are counted, not assumed
+                total += sum(
+                    rules.image(size.width, size.height, size.detail) - typical["image"]
+                    for size in prompt.images
+                )
+            out[j] = total
+        return out
+
+    def cached_tokens(self, cached: Mapping[str, float]) -> Float64Array:
+        """(1, M) tokens of a request's prefix that models' prompt caches already hold.
+
+        Raises:
+            UnknownNameError: a model is not in the pool.
+            InputError: a number of tokens is negative or not finite.
+        """
+        out = np.zeros((1, len(self)))
+        for name, tokens in cached.items():
+            if name not in self.models:
+                raise UnknownNameError("model", name, self.models)
+            if not (np.isfinite(tokens) and tokens >= 0):
+                raise InputError(
+                    f"cached_tokens[{name!r}] is {tokens!r}; a number of tokens >= 0 is wanted"
+                )
+            out[0, self.models.index(name)] = tokens
+        return out
+
+    def estimate(
+        self,
+        readings: PromptReadings,
+        input_tokens: FloatArray,
+        cached_tokens: FloatArray | None = None,
+    ) -> Estimates:
         """Estimates of every model for N prompts.
 
         Args:
             readings: What the predictor says of the prompts.
-            input_tokens: (N,) expected input tokens.
+            input_tokens: (N,) expected input tokens, or (N, M) where vendors count differently.
+            cached_tokens: (N, M) those that a model's prompt cache already holds.
 
-        Cost is input tokens times the input price plus expected output tokens times the output
-        price. Latency is TTFT + (L - 1) TPOT at the expected output length L.
+        Cost is that of `prices.request_cost_usd` at the expected output length L: it is linear in
+        L, so this is the expected cost. Latency is TTFT + (L - 1) TPOT at the same length.
         """
         items = readings.items
         mean, sd = self.difficulty_scale
         difficulty = (mean - items.intercept.astype(np.float64)) / sd
         np.minimum(difficulty, FARTHEST_DIFFICULTY, out=difficulty)
         np.maximum(difficulty, -FARTHEST_DIFFICULTY, out=difficulty)
-        tokens = self.lengths.expected_tokens(readings.log_length.astype(np.float64), difficulty)
+        tokens = self.lengths.expected_tokens(
+            readings.log_length.astype(np.float64), difficulty, items.facets
+        )
         np.minimum(tokens, self.max_output_tokens, out=tokens)
-        cost = tokens * self.output_usd
-        cost += np.asarray(input_tokens, dtype=np.float64)[:, None] * self.input_usd
-        latency = np.maximum(tokens - 1, 0.0) * self.tpot_s
-        latency += self.ttft_s
+        entered = np.asarray(input_tokens, dtype=np.float64)
+        columns = entered if entered.ndim == 2 else entered[:, None]
+        rates, spreads = self.rates, self._spreads
+        long = len(entered) and float(entered.max()) > self._first_limit
+        if long:
+            rates = self._rates_at(columns)
+            late = np.maximum(columns - REFERENCE_INPUT_TOKENS, 0.0) * (PREFILL_S_PER_KTOK / 1000)
+            spreads = replace(spreads, output_usd=rates.output_usd, ttft_s=self.ttft_s + late)
+        cost = tokens * rates.output_usd
+        cost += columns * rates.input_usd
+        if cached_tokens is not None:
+            held = np.minimum(np.asarray(cached_tokens, dtype=np.float64), columns)
+            cost -= held * (rates.input_usd - rates.cached_usd)
+        latency = tokens - 1.0
+        np.maximum(latency, 0.0, out=latency)
+        latency *= self.tpot_s
+        latency += spreads.ttft_s
         return Estimates(
             models=self.models,
             forecast=self.panel.forecast(items),
             cost_usd=cost,
             latency_s=latency,
             output_tokens=tokens,
+            spreads=spreads,
+            input_tokens=entered,
+            cautious=self.cautious,
         )
+
+    def _rates_at(self, input_tokens: Float64Array) -> _Rates:
+        """Rates (N, M) of requests of these lengths, (N, 1) or (N, M)."""
+        rates = self.rates
+        for limit, above in self.tiers:
+            beyond = input_tokens > limit
+            if beyond.any():
+                rates = _Rates(
+                    input_usd=np.where(beyond, above.input_usd, rates.input_usd),
+                    output_usd=np.where(beyond, above.output_usd, rates.output_usd),
+                    cached_usd=np.where(beyond, above.cached_usd, rates.cached_usd),
+                )
+        return rates
+
+
+def told_times(spec: ModelSpec) -> EndpointTimes:
+    """What the catalog tells of an endpoint's speed; the catalog's medians where it does not."""
+    ttft_s = DEFAULT_TTFT_S if spec.ttft_s is None else spec.ttft_s
+    if spec.reasoning and ttft_s > LONGEST_PLAIN_TTFT_S:
+        ttft_s = DEFAULT_TTFT_S
+    tpot_s = 1 / spec.throughput_tok_s if spec.throughput_tok_s else DEFAULT_TPOT_S
+    nobody = spec.ttft_s is None and spec.throughput_tok_s is None
+    return EndpointTimes.told(
+        ttft_s, tpot_s, pooled=nobody or spec.speed_source.startswith("pooled")
+    )
+
+
+def _tiers(price: Price | None) -> tuple[PriceTier, ...]:
+    return () if price is None else price.tiers
 
 
 def _known(values: Sequence[float | None], otherwise: float) -> Float64Array:

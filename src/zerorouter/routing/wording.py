@@ -27,3 +27,12 @@ def usd(value: float) -> str:
 def seconds(value: float) -> str:
     """Seconds with one decimal, minutes beyond two of them."""
     return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def bound_text(name: str, value: float) -> str:
+    """The value of a bound in its unit, by the policy's field."""
+    if name == "max_cost_usd":
+        return usd(value)
+    if name == "min_accuracy":
+        return f"{value:.3f}"
+    return seconds(value)

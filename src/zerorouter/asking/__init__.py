@@ -1,0 +1,1 @@
+"""Asking anchors over HTTP: prompts and graders, the journal, the budget, the requests."""

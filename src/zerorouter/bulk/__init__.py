@@ -1,0 +1,1 @@
+"""Files of prompts in, files of assignments out: batches that need not fit in memory."""
