@@ -53,8 +53,7 @@ def test_every_shipped_price_and_speed_says_where_it_is_from(shipped: Catalog) -
         assert model.price is not None, model.name
         assert model.price.source, model.name
         assert model.speed_source, model.name
-        if model.price.source.startswith(("simonw/llm-prices", "llm-leaderboard")):
-            assert model.price.date is not None, model.name
+        assert model.price.date is not None, model.name
 
 
 def test_default_pool_holds_no_base_model_host_variant_or_preview(shipped: Catalog) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from zerorouter.fitting.distillation import LEAST_PROMPTS, distilled
 from zerorouter.fitting.student import distil
-from zerorouter.fitting.teacher import References, fit_forest
+from zerorouter.fitting.teacher import References, teach
 from zerorouter.irt.calibration import CalibrationSettings
 from zerorouter.irt.identification import rotate
 from zerorouter.irt.problem import CalibrationProblem
@@ -91,7 +91,7 @@ def test_a_student_comes_close_to_its_teacher():
     calibration = rotate(given.calibrate())
     references = References.of(calibration, 0)
     scores = references.expected_scores(calibration, given.blocks)
-    teacher = fit_forest(given.features, scores, 0)
+    teacher = teach(given.features, scores, 0)
     student = distil(teacher, given.features, 0)
     fresh = problem(5, 300).features
     assert correlation(student(fresh).ravel(), teacher.logits(fresh).ravel()) > 0.85

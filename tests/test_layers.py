@@ -19,12 +19,14 @@ LAYERS = (
     ("data", "catalog", "price_lists", "config", "artifacts", "linking", "covariates"),
     ("irt",),
     ("predict",),
-    ("space",),
+    ("space", "known_items"),
     ("routing",),
+    ("onboarding",),
+    ("profiles",),
     ("router",),
     ("fitting", "calibrating"),
     ("evaluation",),
-    ("sandbox",),
+    ("sandbox", "asking"),
     ("cli", "__main__"),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
@@ -32,6 +34,7 @@ LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 LAZY = {
     *("onnxruntime", "pandas", "plotly", "pyarrow", "pydantic", "rich", "scipy", "sklearn"),
     *("threadpoolctl", "torch", "aiohttp", "httptools", "orjson", "starlette", "uvicorn", "uvloop"),
+    "reasoning_gym",
 }
 
 

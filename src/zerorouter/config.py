@@ -12,7 +12,7 @@ folder; without any of them the defaults hold. A whole one::
       allow: ["gpt-4o*", "claude-*"]   # shell globs; without `allow`: all
       deny: ["*-preview"]
     prices:                      # USD per million tokens; these win over every price list
-      gpt-4o-2024-08-06: {input_usd_per_mtok: 2.0, output_usd_per_mtok: 8.0}
+      gpt-4o-2024-08-06: {input_usd_per_mtok: 2.0, output_usd_per_mtok: 8.0, date: 2026-11}
 
 Secrets have no place here. `Config` is a plain frozen object; PyYAML and pydantic are imported
 only when there is a file to read, since this stands on the cold path of every command.
@@ -20,6 +20,7 @@ only when there is a file to read, since this stands on the cold path of every c
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from zerorouter.catalog import Catalog, Price
-from zerorouter.errors import ConfigError, UnknownNameError, nearest_name
+from zerorouter.errors import CatalogError, ConfigError, UnknownNameError, nearest_name
 from zerorouter.paths import home_dir
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class PolicySettings:
         min_accuracy: Least P(correct); None for no bound.
         max_cost_usd: Most a request may cost; None for no bound.
         max_latency_s: Longest a request may take; None for no bound.
+        max_p95_latency_s: Longest that nineteen in twenty requests may take; None for no bound.
+        confidence: At which P(correct) is taken; None for its expectation.
+        objective: What is maximised: ``utility``, least ``cost`` or ``accuracy``.
+        scalarisation: How the utility is made of its terms: ``sum`` or ``chebyshev``.
     """
 
     value_of_correct_usd: float
@@ -56,6 +61,10 @@ class PolicySettings:
     min_accuracy: float | None = None
     max_cost_usd: float | None = None
     max_latency_s: float | None = None
+    max_p95_latency_s: float | None = None
+    confidence: float | None = None
+    objective: str = "utility"
+    scalarisation: str = "sum"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +98,9 @@ class Config:
             "policies": {
                 name: {
                     key: value
-                    for key in PolicySettings.__dataclass_fields__
+                    for key, field in PolicySettings.__dataclass_fields__.items()
                     if (value := getattr(settings, key)) is not None
+                    and (key not in _WORDS or value != field.default)
                 }
                 for name, settings in self.policies.items()
             },
@@ -99,9 +109,7 @@ class Config:
                 "deny": list(self.deny),
             },
             "prices": {
-                name: {
-                    key: value for key in _PRICE_KEYS if (value := getattr(price, key)) is not None
-                }
+                name: {k: v for k, v in price.to_dict().items() if k not in ("kind", "source")}
                 for name, price in self.prices.items()
             },
         }
@@ -122,7 +130,7 @@ class Config:
         return wanted.select(exclude=self.deny)
 
 
-_PRICE_KEYS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_input_usd_per_mtok")
+_WORDS = ("objective", "scalarisation")  # shown where they are not what they usually are
 
 
 def load_config(path: str | Path | None = None) -> Config:
@@ -178,12 +186,20 @@ def _as_config(path: Path, checked: Mapping[str, Any]) -> Config:
         allow=None if models["allow"] is None else tuple(models["allow"]),
         deny=tuple(models["deny"]),
         prices=MappingProxyType(
-            {
-                name: Price(**amounts, kind="user", source=path.name)
-                for name, amounts in checked["prices"].items()
-            }
+            {name: _price(path, name, amounts) for name, amounts in checked["prices"].items()}
         ),
     )
+
+
+def _price(path: Path, name: str, amounts: Mapping[str, Any]) -> Price:
+    """A price of the user's own; without a date it is as old as the file."""
+    told = {key: value for key, value in amounts.items() if value not in (None, [])}
+    try:
+        changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, tz=datetime.UTC)
+        dated = {"date": changed.date().isoformat()} | told
+        return Price.from_dict({**dated, "kind": "user", "source": path.name})
+    except CatalogError as error:
+        raise ConfigError(f"{path}: prices.{name}: {error}") from error
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -261,10 +277,17 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
             raise ValueError("wanted a number")
         return value
 
+    def as_text(value: object) -> object:
+        if isinstance(value, datetime.date):
+            return value.isoformat()
+        return str(value) if isinstance(value, int) else value  # a year alone
+
     strict_keys = ConfigDict(extra="forbid", allow_inf_nan=False)
     amount = Annotated[float, BeforeValidator(no_switch), Field(ge=0)]
     share = Annotated[float, BeforeValidator(no_switch), Field(ge=0, le=1)]
     name = Annotated[str, Field(min_length=1)]
+    objective: Any = Literal["utility", "cost", "accuracy"]
+    scalarisation: Any = Literal["sum", "chebyshev"]
     policy_name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
 
     policy = create_model(
@@ -275,6 +298,22 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
         min_accuracy=(share | None, Field(None, description="least P(correct)")),
         max_cost_usd=(amount | None, Field(None, description="most a request may cost")),
         max_latency_s=(amount | None, Field(None, description="longest it may take")),
+        max_p95_latency_s=(amount | None, Field(None, description="longest its p95 may be")),
+        confidence=(
+            Annotated[float, BeforeValidator(no_switch), Field(ge=0.5, lt=1)] | None,
+            Field(None, description="confidence at which P(correct) is taken"),
+        ),
+        objective=(objective, Field("utility", description="what is maximised")),
+        scalarisation=(scalarisation, Field("sum", description="how the utility is made")),
+    )
+    tier = create_model(
+        "PriceTier",
+        __config__=strict_keys,
+        above_input_tokens=(Annotated[int, Field(gt=0)], Field(description="input above which")),
+        input_usd_per_mtok=(amount, Field(description="USD per million input tokens")),
+        output_usd_per_mtok=(amount, Field(description="USD per million output tokens")),
+        cached_input_usd_per_mtok=(amount | None, Field(None, description="of cached input")),
+        cache_write_usd_per_mtok=(amount | None, Field(None, description="of cache writes")),
     )
     price = create_model(
         "Price",
@@ -282,6 +321,14 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
         input_usd_per_mtok=(amount, Field(description="USD per million input tokens")),
         output_usd_per_mtok=(amount, Field(description="USD per million output tokens")),
         cached_input_usd_per_mtok=(amount | None, Field(None, description="of cached input")),
+        cache_write_usd_per_mtok=(amount | None, Field(None, description="of cache writes")),
+        reasoning_usd_per_mtok=(amount | None, Field(None, description="of reasoning tokens")),
+        audio_input_usd_per_mtok=(amount | None, Field(None, description="of sound going in")),
+        tiers=(list[tier], Field(default_factory=list, description="dearer for long inputs")),  # type: ignore[valid-type]
+        date=(
+            Annotated[str, BeforeValidator(as_text)] | None,
+            Field(None, description="when it was read, YYYY[-MM[-DD]]"),
+        ),
     )
     globs = Annotated[list[name], Field(min_length=1)]
     models = create_model(
@@ -305,6 +352,7 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
         ("models",): models,
         ("policies", "*"): policy,
         ("prices", "*"): price,
+        ("prices", "*", "tiers", "*"): tier,
     }
     return places
 
@@ -350,7 +398,8 @@ def _wanted(error: Mapping[str, Any]) -> str:
 def _unknown_key(place: list[str]) -> str:
     models = _schema_models()
     parent = tuple(place[:-1])
-    model = models.get(parent) or models.get((*parent[:1], "*"))
+    below = ("tiers", "*") if "tiers" in parent else ()
+    model = models.get(parent) or models.get((*parent[:1], "*", *below))
     known = list(model.model_fields) if model is not None else []
     near = nearest_name(place[-1], known)
     advice = f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}"

@@ -42,6 +42,7 @@ from zerorouter.onboarding.evidence import (
     Source,
     Summary,
     calibrated_index,
+    covered_kinds,
     place,
     prefix_of,
     prior_of,
@@ -248,7 +249,12 @@ def learned(
     lengths = answer_lengths(space, card, evidence, length_prior)
     population_sd = np.sqrt(np.diagonal(space.population.covariance)).astype(np.float64)
     seen = outlook(
-        placement.posterior, placement.abilities, targets, prior_sd=population_sd, pool=pool
+        placement.posterior,
+        placement.abilities,
+        targets,
+        prior_sd=population_sd,
+        covered=covered_kinds(evidence),
+        pool=pool,
     )
     profile = Profile(
         card=card,
@@ -689,7 +695,7 @@ def _source_text(source: Source) -> str:
 
 def _answer_row(answer: Answer) -> dict[str, Any]:
     row: dict[str, Any] = {"ref": answer.ref, "score": answer.score}
-    for column in ("key", "tokens", "log_length", "input_tokens", "ttft_s", "end_to_end_s"):
+    for column in ("key", "kind", "tokens", "log_length", "input_tokens", "ttft_s", "end_to_end_s"):
         value = getattr(answer, column)
         if value not in (None, ""):
             row[column] = value

@@ -14,6 +14,7 @@ KEYS = [  # DESIGN 2.5: never to be renamed or removed
     *("cost_usd", "latency_s", "difficulty", "domain", "requirements", "support", "fallbacks"),
     *("excluded", "candidates", "reasons", "counterfactual", "space_version"),
 ]
+LATER = ["latency_p50_s", "latency_p95_s"]  # added since
 
 
 def decide(*args, **options):
@@ -28,14 +29,14 @@ def toy(*args, **options):
 
 def test_json_has_the_documented_keys():
     told = decide(SUM)
-    assert list(told) == KEYS
+    assert list(told) == KEYS + LATER
     kinds = {key: type(value).__name__ for key, value in told.items()}
     assert {k for k, v in kinds.items() if v == "list"} == {
         *("requirements", "fallbacks", "excluded", "candidates", "reasons")
     }
     assert {k for k, v in kinds.items() if v == "float"} == {
         *("p_correct", "p_correct_low", "p_correct_high", "cost_usd", "latency_s"),
-        *("difficulty", "support"),
+        *("difficulty", "support", *LATER),
     }
 
 
@@ -47,6 +48,27 @@ def test_json_follows_the_options():
     assert told["policy"] == "quality"
     assert {"model": "sim-00", "reason": "on the deny list"} in told["excluded"]
     assert all(c["p_correct"] >= 0.5 for c in told["candidates"])
+
+
+def test_bounds_without_a_policy_are_met_at_the_least_cost_or_with_the_best_model():
+    cheap = toy(SUM, "--min-accuracy", "0.5")
+    assert cheap["policy"] == "cheapest"
+    assert cheap["cost_usd"] == min(c["cost_usd"] for c in cheap["candidates"])
+    best = toy(SUM, "--max-cost", str(2 * cheap["cost_usd"]))
+    assert best["policy"] == "best"
+    assert best["p_correct"] == max(c["p_correct"] for c in best["candidates"])
+    assert best["cost_usd"] <= 2 * cheap["cost_usd"]
+    assert toy(SUM, "--max-latency", "1000")["policy"] == "balanced"
+    assert toy(SUM, "--min-accuracy", "0.5", "--policy", "cost")["policy"] == "cost"
+
+
+def test_p95_latency_and_confidence_are_bounds_of_the_command():
+    free = toy(SUM, "--policy", "quality")
+    told = toy(SUM, "--policy", "quality", "--max-p95-latency", str(free["latency_p95_s"]))
+    assert told["latency_p95_s"] <= free["latency_p95_s"]
+    sure = toy(SUM, "--min-accuracy", "0.5", "--confidence", "0.95")
+    assert sure["p_correct"] >= toy(SUM, "--min-accuracy", "0.5")["p_correct"]
+    assert run("route", SUM, "--confidence", "0.2").exit_code == 2
 
 
 def test_quality_takes_the_strongest_of_the_simulated_models():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-from zerorouter.fitting.teacher import FEATURE_SHARE, LEAST_LEAF, N_TREES, fit_forest
+from zerorouter.fitting.teacher import FEATURE_SHARE, LEAST_LEAF, N_TREES, teach
 from zerorouter.predict.forest import EXTREME, ForestReading
 
 
@@ -16,7 +16,7 @@ def drawn(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_flat_arrays_say_what_the_fitted_trees_say():
     x, y = drawn(0, 400)
-    told = fit_forest(x, y, 3).logits(drawn(1, 5000)[0])
+    told = teach(x, y, 3).forest().logits(drawn(1, 5000)[0])
     trees = ExtraTreesRegressor(
         n_estimators=N_TREES,
         min_samples_leaf=LEAST_LEAF,
@@ -31,7 +31,7 @@ def test_a_forest_reading_is_the_same_alone_or_in_a_batch():
     x, y = drawn(0, 200)
     rng = np.random.default_rng(2)
     reading = ForestReading(
-        forest=fit_forest(x, y, 0),
+        forest=teach(x, y, 0).forest(),
         readout=rng.standard_normal((2, 3)).astype(np.float32),
         linear=rng.standard_normal((6, 3)).astype(np.float32),
     )

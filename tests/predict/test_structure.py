@@ -57,7 +57,14 @@ def count(text, limit):
 
     return sorted([len(x) for x in seen.values()])[1:limit]
 assert count(??, 4) == [1, (2, 'b')]"""
-AMOUNTS = ("It takes 1,250 days.", "about 7 of them", "not 0.5", "II and III", "$x^2$", "no metals")
+AMOUNTS = (
+    "It takes 1,250 days.",
+    "at about 7 of them",
+    "not 0.5",
+    "II and III",
+    "$x^2$",
+    "no metals",
+)
 METALS = ("mercury", "iron", "all of the above", "copper 29", "gold")
 TEXTS = (
     PROSE,

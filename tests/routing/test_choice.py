@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routing.tables import NAMES, chosen, estimates, weigh
 from zerorouter.errors import MissingPriceError
 from zerorouter.routing import choice
-from zerorouter.routing.policy import Policy
+from zerorouter.routing.policy import BEST, CHEAPEST, Policy
 
 probability = st.floats(1 / 64, 63 / 64, width=32)
 amount = st.floats(0, 1)
@@ -18,6 +19,15 @@ models = st.lists(
     st.tuples(probability, amount, st.floats(0, 100)), min_size=1, max_size=len(NAMES)
 )
 value = st.floats(0, 100)
+modes = st.sampled_from(
+    [
+        {},
+        {"scalarisation": "chebyshev"},
+        {"confidence": 0.9},
+        {"objective": "cost"},
+        {"objective": "accuracy"},
+    ]
+)
 
 
 def table(rows, names=None):
@@ -168,3 +178,128 @@ def test_the_nearest_value_that_is_told_really_is_feasible(rows, bound):
     told, model = re.search(r"nearest is ([\d.]+) \((\w+)\)", text).groups()
     inside = choice.within_bounds(offers, Policy(**{bound: float(told)}))[0]
     assert inside[offers.models.index(model)]
+
+
+@given(models, st.tuples(probability, amount, st.floats(0, 100)), value, st.floats(0, 1), modes)
+def test_adding_a_model_never_re_ranks_the_others(rows, newcomer, v, second, mode):
+    policy = Policy(value_of_correct_usd=v, value_of_second_usd=second, **mode)
+    names = list(NAMES[: len(rows)])
+    before = ranking(table(rows, names), policy)
+    wider = ranking(table([*rows, newcomer], [*names, "new"]), policy)
+    assert [name for name in wider if name != "new"] == before
+
+
+@given(models, value, st.floats(0, 1), st.integers(-20, 20), modes)
+def test_scaling_all_prices_and_both_values_together_changes_nothing(rows, v, second, k, mode):
+    """By powers of two, which floating point multiplies exactly."""
+    factor = 2.0**k
+    policy = Policy(value_of_correct_usd=v, value_of_second_usd=second, **mode)
+    scaled = Policy(value_of_correct_usd=factor * v, value_of_second_usd=factor * second, **mode)
+    dearer = table([(p, factor * cost, latency) for p, cost, latency in rows])
+    assert ranking(dearer, scaled) == ranking(table(rows), policy)
+
+
+@given(models, value, st.floats(0, 1), st.floats(1e-3, 1e3), modes)
+def test_scaling_by_any_factor_changes_no_choice_that_is_not_a_tie(rows, v, second, factor, mode):
+    policy = Policy(value_of_correct_usd=v, value_of_second_usd=second, **mode)
+    scaled = Policy(value_of_correct_usd=factor * v, value_of_second_usd=factor * second, **mode)
+    plain = weigh(table(rows), policy)
+    dearer = weigh(table([(p, factor * cost, latency) for p, cost, latency in rows]), scaled)
+    at, top = plain.utility[dearer.chosen], plain.utility[plain.chosen]
+    assert at == pytest.approx(top, rel=1e-9, abs=1e-9 * (1 + v))
+
+
+@given(models, value, st.floats(0, 1))
+def test_the_chebyshev_choice_is_never_dominated(rows, v, second):
+    offers = table(rows)
+    policy = Policy(value_of_correct_usd=v, value_of_second_usd=second, scalarisation="chebyshev")
+    p, cost, latency = rows[weigh(offers, policy).chosen]
+    for q, price, seconds in rows:
+        assert not (v * q > v * p and price < cost and second * seconds < second * latency)
+
+
+def test_chebyshev_weighs_the_largest_loss_where_the_sum_weighs_all():
+    lopsided, even = (0.95, 0.6, 0.0), (0.6, 0.4, 0.0)  # loses .05 and .6; .4 and .4
+    offers = table([lopsided, even])
+    assert chosen(offers, Policy(value_of_correct_usd=1.0)) == "ada"
+    assert chosen(offers, Policy(value_of_correct_usd=1.0, scalarisation="chebyshev")) == "bob"
+
+
+# -- constraint mode -------------------------------------------------------------------------------
+
+
+@given(models, st.floats(0, 1))
+def test_the_cheapest_that_is_sure_enough_is_chosen(rows, floor):
+    offers = table(rows)
+    policy = dataclasses.replace(CHEAPEST, min_accuracy=floor)
+    assume(choice.within_bounds(offers, policy).any())
+    j = weigh(offers, policy).chosen
+    enough = [row for row in zip(offers.p_correct[0], offers.cost_usd[0]) if row[0] >= floor]
+    assert offers.p_correct[0, j] >= floor
+    assert offers.cost_usd[0, j] == min(cost for _, cost in enough)
+
+
+@given(models, amount, st.floats(0, 100))
+def test_the_best_within_cost_and_latency_is_chosen(rows, cap, longest):
+    offers = table(rows)
+    policy = dataclasses.replace(BEST, max_cost_usd=cap, max_p95_latency_s=longest)
+    inside = choice.within_bounds(offers, policy)[0]
+    assume(inside.any())
+    j = weigh(offers, policy).chosen
+    assert inside[j]
+    assert offers.p_correct[0, j] == offers.p_correct[0, inside].max()
+
+
+@given(models, st.floats(0.5, 0.99), st.floats(0.5, 0.99))
+def test_more_confidence_never_takes_p_correct_higher(rows, c, d):
+    offers = table(rows)
+    low, high = (choice.probabilities(offers, Policy(confidence=level)) for level in sorted((c, d)))
+    assert (high <= low + 1e-7).all()
+    assert (low <= offers.p_correct).all()
+
+
+def test_where_less_is_known_a_confident_bound_is_kept_by_others():
+    offers = estimates([0.9, 0.85], [0.01, 0.02])
+    unsure = np.array([[1.0, 0.01]], dtype=np.float32)  # as of a newcomer, or far from the records
+    offers = dataclasses.replace(
+        offers, forecast=dataclasses.replace(offers.forecast, error_variance=unsure)
+    )
+    mean = dataclasses.replace(CHEAPEST, min_accuracy=0.8)
+    assert chosen(offers, mean) == "ada"
+    assert chosen(offers, dataclasses.replace(mean, confidence=0.9)) == "bob"
+
+
+def test_an_infeasible_confident_bound_says_at_which_confidence():
+    offers = estimates([0.5, 0.75], [0.02, 0.3])
+    policy = Policy(min_accuracy=0.74, confidence=0.95)
+    error = choice.infeasible(offers, 0, policy, np.array([0, 1]))
+    assert "min_accuracy=0.74 at confidence 0.95 is out of reach: the nearest is 0.6" in str(error)
+    assert (error.bound, error.value, error.model) == ("min_accuracy", 0.74, "bob")
+    assert error.nearest == pytest.approx(0.684, abs=0.005)
+
+
+def test_bounds_that_contradict_each_other_name_one_model_that_misses_them_by_the_least():
+    offers = estimates([0.5, 0.75], [0.02, 0.3], [1.0, 2.0])
+    policy = Policy(min_accuracy=0.99, max_cost_usd=1e-6, max_latency_s=0.5)
+    text = str(choice.infeasible(offers, 0, policy, np.array([0, 1])))
+    assert text.endswith(
+        "min_accuracy=0.99 is out of reach: the nearest is 0.5000 (ada) and "
+        "max_cost_usd=1e-06 is out of reach: the nearest is 0.02000 (ada) and "
+        "max_latency_s=0.5 is out of reach: the nearest is 1.000 (ada)"
+    )
+
+
+@given(models, st.floats(0.9, 1), st.floats(0, 0.01), st.floats(0, 1))
+def test_what_an_infeasible_request_is_told_makes_it_feasible(rows, floor, cap, longest):
+    offers = table(rows)
+    policy = Policy(min_accuracy=floor, max_cost_usd=cap, max_latency_s=longest)
+    assume(not choice.within_bounds(offers, policy).any())
+    error = choice.infeasible(offers, 0, policy, np.arange(len(rows)))
+    told = re.findall(r"(\w+)=\S+ is out of reach: the nearest is ([\d.]+) \((\w+)\)", str(error))
+    if " and " in str(error):  # all of them together
+        loosened = dataclasses.replace(policy, **{name: float(at) for name, at, _ in told})
+        assert choice.within_bounds(offers, loosened)[0, offers.models.index(told[0][2])]
+    else:  # each of them alone
+        for name, at, model in told:
+            loosened = dataclasses.replace(policy, **{name: float(at)})
+            assert choice.within_bounds(offers, loosened)[0, offers.models.index(model)]

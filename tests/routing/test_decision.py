@@ -8,21 +8,23 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routing.tables import NAMES, decide, estimates, weigh
-from zerorouter.routing.decision import nearest_flip
-from zerorouter.routing.policy import Policy
+from zerorouter.routing.choice import utilities, within_bounds
+from zerorouter.routing.decision import _bound_flips, _price_flips, nearest_flip
+from zerorouter.routing.policy import BEST, CHEAPEST, Policy
 
 KEYS = [  # DESIGN 2.5: never to be renamed or removed
     *("decision_id", "model", "policy", "p_correct", "p_correct_low", "p_correct_high"),
     *("cost_usd", "latency_s", "difficulty", "domain", "requirements", "support", "fallbacks"),
     *("excluded", "candidates", "reasons", "counterfactual", "space_version"),
 ]
+LATER = ["latency_p50_s", "latency_p95_s"]  # added since
 OFFERS = estimates([0.6, 0.9, 0.8], [0.001, 0.1, 0.01], [1.0, 9.0, 2.0])
 BALANCED = Policy(name="mine", value_of_correct_usd=0.1)
 
 
 def test_its_json_has_the_documented_keys_in_the_documented_order():
     told = decide(OFFERS, BALANCED).to_dict()
-    assert list(told) == KEYS
+    assert list(told) == KEYS + LATER
     assert list(told["candidates"][0]) == ["model", "p_correct", "cost_usd", "latency_s", "utility"]
     bounded = decide(OFFERS, dataclasses.replace(BALANCED, max_cost_usd=0.05)).to_dict()
     assert list(bounded["excluded"][0]) == ["model", "reason"]
@@ -152,3 +154,78 @@ def test_a_tie_in_utility_is_flipped_by_the_value_in_the_direction_of_the_rival(
 def test_the_interval_holds_the_estimate(value):
     decision = decide(OFFERS, Policy(value_of_correct_usd=value))
     assert decision.p_correct_low <= decision.p_correct <= decision.p_correct_high
+
+
+# -- flips of bounds, of constraint mode and of the Chebyshev utility ------------------------------
+
+
+def test_a_bound_is_told_where_loosening_it_is_the_smallest_change():
+    table = estimates([0.6, 0.79, 0.95], [0.001, 0.002, 0.5])
+    decision = decide(table, dataclasses.replace(CHEAPEST, min_accuracy=0.8))
+    assert decision.model == "cyd"
+    assert decision.counterfactual == "bob would be chosen if min_accuracy were 0.790 (now 0.800)"
+    capped = decide(table, dataclasses.replace(BEST, max_cost_usd=0.4))
+    assert capped.model == "bob"
+    assert capped.counterfactual == "cyd would be chosen if max_cost_usd were $0.50 (now $0.40)"
+
+
+def loosened(policy, flip, nudge=1e-6):
+    up = flip.bound != "min_accuracy"
+    return dataclasses.replace(
+        policy, **{flip.bound: flip.bound_value * (1 + nudge if up else 1 - nudge)}
+    )
+
+
+@given(offers, st.floats(0.001, 10), st.floats(0.02, 0.98), st.floats(0.0001, 1))
+def test_loosening_the_told_bound_flips_the_choice(rows, value, floor, cap):
+    p, cost, latency = zip(*rows, strict=True)
+    table = estimates(p, cost, list(latency))
+    policy = Policy(value_of_correct_usd=value, min_accuracy=floor, max_cost_usd=cap)
+    assume(within_bounds(table, policy).any())
+    weighing = weigh(table, policy)
+    for flip in _bound_flips(weighing):
+        again = weigh(table, loosened(policy, flip))
+        assert again.chosen != weighing.chosen
+        assert again.utility[again.chosen] >= weighing.utility[table.models.index(flip.model)]
+
+
+@given(offers, st.floats(0.001, 10), st.floats(0, 0.01), st.sampled_from(["sum", "chebyshev"]))
+def test_at_the_told_price_a_rival_draws_level_however_the_utility_is_made(
+    rows, value, second, scalarisation
+):
+    p, cost, latency = zip(*rows, strict=True)
+    table = estimates(p, cost, list(latency))
+    policy = Policy(
+        value_of_correct_usd=value, value_of_second_usd=second, scalarisation=scalarisation
+    )
+    weighing = weigh(table, policy)
+    for flip in _price_flips(weighing):
+        j = table.models.index(flip.model)
+        cheaper = table.cost_usd.copy()
+        cheaper[0, j] *= flip.cost_share
+        level = utilities(dataclasses.replace(table, cost_usd=cheaper), policy)[0, j]
+        target = weighing.utility[weighing.chosen]
+        assert level == pytest.approx(target, rel=1e-6, abs=1e-9 * (1 + value))
+
+
+def test_reasons_say_what_was_sought():
+    table = estimates([0.6, 0.9, 0.8], [0.001, 0.1, 0.01])
+    cheap = decide(table, dataclasses.replace(CHEAPEST, min_accuracy=0.7))
+    assert cheap.reasons[0].startswith("cyd is the cheapest model that keeps the bounds: 80%")
+    best = decide(table, dataclasses.replace(BEST, max_cost_usd=0.05))
+    assert best.reasons[0].startswith("cyd is the model most likely to be right that keeps")
+    sure = decide(table, Policy(name="careful", value_of_correct_usd=1.0, confidence=0.9))
+    assert "under 'careful', P(correct) taken at 0.9" in sure.reasons[0]
+
+
+def test_percentiles_of_the_latency_are_the_expectation_where_no_spread_is_known():
+    decision = decide(OFFERS, BALANCED)
+    assert decision.latency_p50_s == decision.latency_p95_s == decision.latency_s
+
+
+def test_a_model_too_slow_in_one_of_twenty_says_so():
+    table = estimates([0.9, 0.8], [0.01, 0.01], [30.0, 1.0])
+    decision = decide(table, Policy(value_of_correct_usd=1.0, max_p95_latency_s=5.0))
+    assert {x.model: x.reason for x in decision.excluded} == {
+        "ada": "takes up to 30.0 s (p95), above 5 s"
+    }

@@ -198,6 +198,7 @@ def _answer(
         ref=_ref(logged, prompt),
         score=round(float(table.score[row]), 6),
         key=key_of(logged.digests[prompt]) if key is None else key,
+        kind=logged.prompts.tasks[prompt] or "",
         item=item,
         tokens=_known(table.output_tokens[row]),
         log_length=log_length,

@@ -522,6 +522,7 @@ class _Run:
     graded: dict[str, _Graded] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     anchors: dict[str, Anchor] = field(default_factory=dict)
+    again: list[int] = field(default_factory=list)
     seen: Outlook | None = None
 
     def __post_init__(self) -> None:
@@ -657,6 +658,8 @@ class _Run:
         for ref, received in list(journal.state.answers.items()):
             if received.finish == "length" and received.output_tokens < self.asking.max_tokens:
                 del journal.state.answers[ref]  # it was cut by a lower limit than today's
+                if ref in self.position:
+                    self.again.append(self.position[ref])
                 continue
             at = self.position.get(ref)
             if at is None:
@@ -682,15 +685,17 @@ class _Run:
         )
         asks: list[Ask] = []
         while len(asks) < n:
-            chosen = self._choose(n - len(asks), open_)
-            if len(chosen) == 0:
+            wanted = n - len(asks)
+            first, self.again = self.again[:wanted], self.again[wanted:]
+            chosen = first or self._choose(wanted, open_).tolist()
+            if not chosen:
                 break
             for at in chosen:
                 open_[at] = False
                 try:
-                    anchor = self._anchor(int(at))
+                    anchor = self._anchor(at)
                 except InputError as error:
-                    self.dropped[self.candidates.refs[int(at)]] = str(error)
+                    self.dropped[self.candidates.refs[at]] = str(error)
                     continue
                 asks.append(
                     Ask(
@@ -718,6 +723,7 @@ class _Run:
                 ref=anchor.ref,
                 score=round(grade.score, 6),
                 key=anchor.key,
+                kind=anchor.kind,
                 item=anchor.item,
                 tokens=received.output_tokens,
                 log_length=anchor.log_length,

@@ -79,6 +79,7 @@ class Anchor:
         item: Predicted parameters; None for a calibrated item.
         log_length: The level of log output lengths that its text reads as.
         domain: A name of `predict.domains.DOMAINS`.
+        kind: The group of the source's targets, or the domain.
         published: Whether it could be in a model's training data.
     """
 
@@ -90,6 +91,7 @@ class Anchor:
     item: PredictedItem | None
     log_length: float
     domain: str
+    kind: str
     published: bool
 
     def messages(self, system: str) -> tuple[Mapping[str, str], ...]:
@@ -302,6 +304,7 @@ class GymSource:
             item=place.item,
             log_length=round(float(reading.log_length[0]), 3),
             domain=task.domain,
+            kind=task.domain,
             published=bool(place.key),
         )
 
@@ -398,6 +401,7 @@ class FolderSource:
         group_names = tuple(dict.fromkeys(kinds))
         labels = kinds if len(group_names) <= MOST_GROUPS else list(domains)
         groups = tuple(dict.fromkeys(labels))
+        self._labels = labels
         self.system = FOLDER_SYSTEM_PROMPT
         self.candidates = Candidates(
             refs=tuple(f"{name}/{prompts.ids[i]}" for i in kept),
@@ -431,6 +435,7 @@ class FolderSource:
             item=None if calibrated else self._predicted[position],
             log_length=round(float(self.candidates.log_length[position]), 3),
             domain=self.candidates.domains[position],
+            kind=self._labels[position],
             published=True,
         )
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     "--prices-from",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Show the catalog with the prices of a LiteLLM price map.",
+    help="Take over the prices of a LiteLLM price map and keep them.",
+)
+@click.option(
+    "--forget-prices", is_flag=True, help="Drop the kept prices; the catalog's count again."
 )
 @router_options
 @typed_errors
@@ -29,6 +32,7 @@ def command(
     name: str | None,
     everything: bool,
     prices_from: Path | None,
+    forget_prices: bool,
     space: Path | None,
     config_path: Path | None,
     as_json: bool,
@@ -37,14 +41,23 @@ def command(
 
     Ability is a model's place on the general dimension of the latent space, in standard
     deviations of the population, with the half width of its 90% interval.
+
+    Prices read with --prices-from are kept in the state folder (ZEROROUTER_HOME) and used from
+    then on; those under 'prices:' in the configuration win over them.
     """
     from zerorouter.cli.common import open_router
+    from zerorouter.price_lists import forget_prices as forget
+    from zerorouter.price_lists import keep_prices
 
+    if forget_prices:
+        click.echo("kept prices dropped" if forget() else "no prices were kept", err=True)
     router = open_router(space, config_path)
     catalog, latent = router.catalog, router.space
-    report = None
+    report = kept_at = None
     if prices_from is not None:
         catalog, report = catalog.read_prices(prices_from)
+        read = {name: price for name in report.matched if (price := catalog.get(name).price)}
+        kept_at = keep_prices(read)
     if name is not None:
         spec = catalog.get(name)
         facts = _facts(spec, latent)
@@ -52,14 +65,14 @@ def command(
             print_json(facts)
         else:
             _show_one(spec, latent)
+            _show_report(report, catalog, kept_at)
         return
     shown = [spec for spec in catalog if everything or spec.name in router.models]
     if as_json:
         print_json([_facts(spec, latent) for spec in shown])
         return
     _show_all(shown, latent, len(catalog))
-    if report is not None:
-        _show_report(report, catalog)
+    _show_report(report, catalog, kept_at)
 
 
 def _facts(spec: ModelSpec, space: LatentSpace) -> dict[str, Any]:
@@ -128,7 +141,11 @@ def _show_one(spec: ModelSpec, space: LatentSpace) -> None:
     facts = {}
     for key, value in spec.to_dict().items():
         if key == "price":
+            tiers = value.pop("tiers", [])
             value = ", ".join(f"{k} {v}" for k, v in value.items())
+            for tier in tiers:
+                rest = ", ".join(f"{k} {v}" for k, v in tier.items() if k != "above_input_tokens")
+                value += f"; above {tier['above_input_tokens']:,} input tokens: {rest}"
         elif isinstance(value, list):
             value = ", ".join(value)
         facts[key] = str(value)
@@ -144,9 +161,12 @@ def _show_one(spec: ModelSpec, space: LatentSpace) -> None:
         say(f"{key:18s}  {value}")
 
 
-def _show_report(report: PriceReport, catalog: Catalog) -> None:
+def _show_report(report: PriceReport | None, catalog: Catalog, kept_at: Path | None) -> None:
+    if report is None:
+        return
     click.echo(
         f"{len(report.matched)} of {len(catalog)} models found in the price map, "
-        f"{len(report.changed)} prices changed, {len(report.kept)} of your own kept",
+        f"{len(report.changed)} prices changed, {len(report.kept)} of your own kept; "
+        f"written to {kept_at}",
         err=True,
     )

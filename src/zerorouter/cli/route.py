@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 @click.command("route")
 @click.argument("prompt")
 @click.option(
-    "--policy", metavar="NAME", help="quality, balanced (= auto), cost, latency, or yours."
+    "--policy",
+    metavar="NAME",
+    help="quality, balanced (= auto), cost, latency, cheapest, best, paper_max_acc, "
+    "paper_min_cost, paper_min_lat, or yours.",
 )
 @click.option(
     "--max-cost",
@@ -37,7 +40,19 @@ if TYPE_CHECKING:
 @click.option(
     "--max-latency", type=click.FloatRange(min=0), metavar="S", help="Largest expected seconds."
 )
+@click.option(
+    "--max-p95-latency",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Largest 95th percentile of the seconds.",
+)
 @click.option("--min-accuracy", type=click.FloatRange(0, 1), metavar="P", help="Least P(correct).")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    metavar="C",
+    help="Take P(correct) at this confidence, such as 0.9.",
+)
 @click.option("--models", metavar="GLOB,...", help="Only these models.")
 @click.option("--exclude", metavar="GLOB,...", help="Not these models.")
 @click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
@@ -51,7 +66,9 @@ def command(
     policy: str | None,
     max_cost: float | None,
     max_latency: float | None,
+    max_p95_latency: float | None,
     min_accuracy: float | None,
+    confidence: float | None,
     models: str | None,
     exclude: str | None,
     messages: bool,
@@ -61,6 +78,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Choose the model for PROMPT ('-' reads it from standard input).
+
+    With bounds and no policy: --min-accuracy takes the cheapest model that keeps them,
+    --max-cost the one most likely to be right.
 
     \b
     zerorouter route "What is 17 * 23?" --policy cost
@@ -77,6 +97,8 @@ def command(
         min_accuracy=min_accuracy,
         max_cost_usd=max_cost,
         max_latency_s=max_latency,
+        max_p95_latency_s=max_p95_latency,
+        confidence=confidence,
     )
     if as_json:
         print_json(decision.to_dict())
@@ -101,7 +123,10 @@ def _show(decision: Decision, explain: bool) -> None:
     interval = f"{percent(decision.p_correct_low)} to {percent(decision.p_correct_high)}"
     say(f"P(correct)  {percent(decision.p_correct)}  (90% interval {interval})")
     say(f"cost        {usd(decision.cost_usd)}")
-    say(f"latency     {seconds(decision.latency_s)}")
+    say(
+        f"latency     {seconds(decision.latency_s)}  (half within "
+        f"{seconds(decision.latency_p50_s)}, 19 in 20 within {seconds(decision.latency_p95_s)})"
+    )
     say(f"fallbacks   {', '.join(decision.fallbacks[:3]) or 'none'}")
     for reason in decision.reasons[1:]:  # the first says once more what stands above
         say(f"- {reason}")

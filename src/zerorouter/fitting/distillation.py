@@ -14,13 +14,13 @@ import numpy as np
 
 from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.fitting.student import Student, distil
-from zerorouter.fitting.teacher import References, fit_forest
+from zerorouter.fitting.teacher import References, teach
 from zerorouter.irt.calibration import Calibration
 from zerorouter.irt.problem import CalibrationProblem
 from zerorouter.predict.forest import Forest, ForestReading
 from zerorouter.predict.student import HiddenLayer
 
-FOLDS = 4
+FOLDS = 3
 LEAST_PROMPTS = 500  # fewer teach a forest next to nothing, and the reading stays linear
 WEIGHT = 10.0  # of a student's column beside a feature's: so that the shared ridge spares it
 
@@ -108,9 +108,7 @@ def distilled(
             tell(f / (FOLDS + 1))
         held = fold == f
         if held.any() and not held.all():
-            outputs[held] = distil(fit_forest(x[~held], scores[~held], seed), x[~held], seed)(
-                x[held]
-            )
+            outputs[held] = distil(teach(x[~held], scores[~held], seed), x[~held], seed)(x[held])
         else:
             outputs[held] = 0.0
     if tell:
@@ -119,11 +117,11 @@ def distilled(
     raw = outputs @ to_items
     scale = np.maximum(raw.std(axis=0), 1e-6)
     to_columns = (to_items * (WEIGHT / scale)).astype(np.float32)
-    teacher = fit_forest(x, scores, seed)
+    teacher = teach(x, scores, seed)
     return Distilled(
         columns=outputs @ to_columns,
         student=distil(teacher, x, seed),
-        teacher=teacher,
+        teacher=teacher.forest(),
         to_columns=to_columns,
     )
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from zerorouter.arrays import Float32Array
-from zerorouter.predict.forest import Forest
+from zerorouter.fitting.teacher import Teacher
 
 N_UNITS = 128
-QUESTIONS = 32_000  # to the teacher at least,
+QUESTIONS = 24_000  # to the teacher at least,
 LEAST_QUESTIONS, MOST_QUESTIONS = 4, 8  # of either kind per prompt
 MIXING = 0.4  # parameter of the Beta distribution of the mixing weight
 SWAPPED = 0.15  # share of features taken from another prompt
-MOST_STEPS = 1200  # more fit the teacher's noise, fewer miss what it knows
+MOST_STEPS = 900  # more fit the teacher's noise, fewer miss what it knows
 EPOCHS = 10  # at most
 BATCH = 256
 STEP = 2e-3
@@ -66,7 +66,7 @@ class Student:
         return np.asarray(units @ self.readout + x @ self.linear + self.bias)
 
 
-def distil(teacher: Forest, x: Float32Array, seed: int) -> Student:
+def distil(teacher: Teacher, x: Float32Array, seed: int) -> Student:
     """Train a student on prompts made from ``x`` (N, D), labelled by the teacher."""
     rng = np.random.default_rng([seed, 31])
     rounds = int(np.clip(QUESTIONS / (2 * len(x)), LEAST_QUESTIONS, MOST_QUESTIONS))
@@ -113,7 +113,7 @@ def _train(x: Float32Array, target: Float32Array, rng: np.random.Generator) -> S
     n_steps = min(MOST_STEPS, EPOCHS * math.ceil(n / BATCH))
     for step in range(1, n_steps + 1):
         rows = rng.integers(0, n, BATCH)
-        seen = x[rows] * _kept(rng, (BATCH, d))
+        seen = x[rows]
         before = seen @ hidden + hidden_bias
         mask = _kept(rng, before.shape)
         units = np.maximum(before, 0) * mask

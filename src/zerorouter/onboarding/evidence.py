@@ -26,6 +26,7 @@ sharpens. Its parts:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -44,6 +45,7 @@ from zerorouter.irt.model import Abilities, ItemParameters
 from zerorouter.irt.population import DEGREES_OF_FREEDOM
 from zerorouter.known_items import load_known_items, positions
 from zerorouter.linking import RespondentCard
+from zerorouter.predict.domains import DOMAINS, domain_of_task
 from zerorouter.space import LatentSpace
 
 MOST_ANSWERS = 2_000
@@ -94,6 +96,7 @@ class Answer:
         ref: Names the prompt for people: generator and place, or data set and prompt id.
         score: In [0, 1].
         key: 16 hex digits, the first 64 bits of the question's digest.
+        kind: What kind of prompt it was: a domain, or a task.
         item: Predicted parameters, used where the space has not calibrated ``key``.
         tokens: Output tokens, hidden reasoning included; None where not known.
         log_length: The shared level of log output lengths that the prompt reads as.
@@ -105,6 +108,7 @@ class Answer:
     ref: str
     score: float
     key: str = ""
+    kind: str = ""
     item: PredictedItem | None = None
     tokens: float | None = None
     log_length: float | None = None
@@ -227,6 +231,16 @@ class Placement:
     n_predicted: int
     n_dropped: int
     n_reported: int
+
+
+def covered_kinds(sources: Sequence[Source]) -> Counter[str]:
+    """Answers by kind of prompt: by the kind that each names and by the domain that it is of."""
+    answers = [answer for source in sources for answer in source.answers]
+    counts: Counter[str] = Counter()
+    for answer in answers:
+        domain = answer.kind if answer.kind in DOMAINS else domain_of_task(answer.kind)
+        counts.update({answer.kind, domain} if answer.kind else ())
+    return counts
 
 
 # -- the prior ---------------------------------------------------------------------------------

@@ -2,9 +2,10 @@ r"""What a placement means: expected accuracy with error bars, rank, traffic to 
 
 An interval of expected accuracy on a kind of prompts holds two errors: that of the ability, and
 that of the space, in which a kind may suit a model better or worse than K dimensions can say. The
-second is a shift :math:`\epsilon \sim N(0, \texttt{MISFIT\_SD}^2)` of all logits of the kind. Its
-size was chosen so that 90% intervals hold 85-95% of the time on models the space has not
-seen (``scripts/onboarding_coverage.py``; docs/onboarding.md has the table).
+second is a shift :math:`\epsilon \sim N(0, \sigma^2)` of all logits of the kind, with
+``MISFIT_SD`` where the model has answered prompts of the kind and ``FAR_MISFIT_SD`` where it has
+not. Both were chosen so that 90% intervals hold 85-95% of the time on models the space has
+not seen (``scripts/onboarding_coverage.py``; docs/onboarding.md has the tables).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from zerorouter.known_items import KnownItems
 from zerorouter.space import LatentSpace
 
 MISFIT_SD = 0.25
+FAR_MISFIT_SD = 0.6
+FEW = 5  # anchors of a kind below which its own misfit has hardly been seen
 PROBATION_SD = 0.07
 """A model whose P(correct) has a larger standard error, root mean square over prompts, is on
 probation: it is chosen on a lower confidence bound."""
@@ -128,6 +131,7 @@ def outlook(
     targets: Targets,
     *,
     prior_sd: FloatArray,
+    covered: Mapping[str, int] | None = None,
     pool: Abilities | None = None,
 ) -> Outlook:
     """Judge a posterior.
@@ -137,9 +141,12 @@ def outlook(
         abilities: The same as a respondent, with its leanings.
         targets: Prompts.
         prior_sd: (K,) standard deviations of the population.
+        covered: Answers by group of the targets; None for plenty of each.
         pool: Abilities of the models it joins, without its own.
     """
-    p = accuracy_draws(posterior, targets, abilities)
+    near = [covered is None or covered.get(name, 0) >= FEW for name in targets.groups]
+    misfit = np.where(near, MISFIT_SD, FAR_MISFIT_SD)
+    p = accuracy_draws(posterior, targets, abilities, misfit_sd=misfit)
     accuracy = {}
     for g, name in enumerate(targets.groups):
         of_group = p[:, targets.group == g].mean(axis=1)
@@ -174,6 +181,7 @@ def accuracy_draws(
     targets: Targets,
     abilities: Abilities | None = None,
     *,
+    misfit_sd: FloatArray | None = None,
     n: int = DRAWS,
     seed: int = 0,
 ) -> Float64Array:
@@ -188,7 +196,8 @@ def accuracy_draws(
     theta = posterior.mean + rng.standard_normal((n, k)) @ root.T
     extended = np.column_stack([theta, np.ones(n)])
     effect = np.einsum("nk,kl,nl->n", extended, items.effect_covariance.astype(float), extended)
-    sd = np.sqrt(MISFIT_SD**2 + items.shift_variance.astype(np.float64))
+    misfit = np.full(len(targets.groups), MISFIT_SD) if misfit_sd is None else misfit_sd
+    sd = np.sqrt(misfit[targets.group] ** 2 + items.shift_variance.astype(np.float64))
     logit = theta @ items.discrimination.T.astype(np.float64) + items.intercept
     if abilities is not None and abilities.leanings is not None and items.facets is not None:
         logit += items.facets @ abilities.leanings[0].astype(np.float64)

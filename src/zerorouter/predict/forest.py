@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zerorouter.arrays import Float32Array, IntArray
+from zerorouter.arrays import Float32Array, FloatArray, IntArray
 
 EXTREME = np.float32(0.03)  # expected scores are kept this far off 0 and 1 before a logit is taken
 ROWS_AT_ONCE = 4096
@@ -41,8 +41,7 @@ class Forest:
             self._scores(x[start : start + ROWS_AT_ONCE])
             for start in range(0, len(x), ROWS_AT_ONCE)
         ]
-        p = np.clip(np.concatenate(parts), EXTREME, 1 - EXTREME)
-        return np.asarray(np.log(p / (1 - p)), dtype=np.float32)
+        return logits_of(np.concatenate(parts))
 
     def _scores(self, x: Float32Array) -> Float32Array:
         rows = np.repeat(np.arange(len(x)), len(self.roots))
@@ -60,6 +59,12 @@ class Forest:
             node = np.where(stays, node + 1, self.right[node])
         found = self.scores[leaf].astype(np.float32)
         return np.asarray(found.reshape(len(x), len(self.roots), -1).mean(axis=1))
+
+
+def logits_of(scores: FloatArray) -> Float32Array:
+    """Logits of expected scores, those kept off 0 and 1."""
+    p = np.clip(scores, EXTREME, 1 - EXTREME)
+    return np.asarray(np.log(p / (1 - p)), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from zerorouter.predict.serving_times import (
     REFERENCE_INPUT_TOKENS,
     TAIL,
     EndpointTimes,
-    latency_quantile,
+    LatencyTable,
 )
 from zerorouter.predict.tokens import (
     LONGEST,
@@ -57,6 +57,7 @@ class Spreads:
         ttft_tail_sd: (M,) of TTFT for high quantiles.
         tpot_tail_sd: (M,) of TPOT for high quantiles.
         max_output_tokens: (M,) longest answers.
+        tables: Tables of latencies by quantile, as far as they were asked for.
     """
 
     length_sd: Float64Array
@@ -70,6 +71,19 @@ class Spreads:
     ttft_tail_sd: Float64Array
     tpot_tail_sd: Float64Array
     max_output_tokens: Float64Array
+    tables: dict[float, LatencyTable] = field(default_factory=dict)
+
+    def table(self, q: float) -> LatencyTable:
+        """Where ``q``-quantiles of latencies are read off; made once for a pool."""
+        found = self.tables.get(q)
+        if found is None:
+            high = q >= 0.9
+            found = self.tables[q] = LatencyTable.of(
+                q,
+                self.ttft_tail_sd if high else self.ttft_sd,
+                np.hypot(self.length_sd, self.tpot_tail_sd if high else self.tpot_sd),
+            )
+        return found
 
     def row(self, rows: slice) -> Spreads:
         """Those of some prompts."""
@@ -131,16 +145,8 @@ class Estimates:
         s = self.spreads
         if s is None:
             return self.latency_s
-        high = q >= 0.9
-        tpot_sd = s.tpot_tail_sd if high else s.tpot_sd
-        writing_s = self.latency_s - s.ttft_s
-        return latency_quantile(
-            q,
-            np.broadcast_to(s.ttft_s * np.exp(-s.ttft_mean), writing_s.shape),
-            s.ttft_tail_sd if high else s.ttft_sd,
-            writing_s * np.exp(-s.tpot_mean - s.length_smear),
-            np.hypot(s.length_sd, tpot_sd),
-        )
+        writing_s = (self.latency_s - s.ttft_s) * np.exp(-s.tpot_mean - s.length_smear)
+        return s.table(q).quantile(s.ttft_s * np.exp(-s.ttft_mean), writing_s)
 
     def cost_quantile(self, q: float) -> Float64Array:
         """(N, M) the ``q``-quantile of the cost: a budget at this confidence; NaN unpriced.

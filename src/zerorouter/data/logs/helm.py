@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -69,58 +70,89 @@ def read(folder: Path, notes: Notes, options: LogOptions) -> Iterator[LoggedAnsw
             wanted="the model's name",
             todo="name it",
         )
-    method = str(adapter.get("method", ""))
     statistics = _statistics(folder / STATS)
-    metric = _metric(folder / STATS, statistics, notes, options)
-    task = _task(str(spec.get("name") or folder.name))
-    # Requests of one option each: their sizes are no sizes of an answer.
-    separate = method.startswith("multiple_choice_separate") or method == "ranking_binary"
+    run = _Run(
+        respondent=respondent,
+        method=str(adapter.get("method", "")),
+        metric=_metric(folder / STATS, statistics, notes, options),
+        task=_task(str(spec.get("name") or folder.name)),
+    )
     seen: set[_Key] = set()
     for instance, request, place in _requests(folder):
         if instance.get("perturbation"):
             notes.add("perturbed", place)
             continue
         key = _key(instance.get("id"), request)
-        if key in seen:
+        if key in seen:  # requests of one option each: the first stands for all
             continue
         seen.add(key)
-        result = request.get("result")
-        result = result if isinstance(result, dict) else {}
-        if result.get("success") is False or result.get("error"):
-            notes.add("errored", place)
-            continue
-        known = statistics.get(key)
-        if known is None:
-            notes.add("unscored_request", place)
-            continue
-        score = known.get(metric)
-        if score is None:
-            notes.add("no_score", place)
-            continue
-        if not 0 <= score <= 1:
-            notes.add("out_of_range", place, detail=metric)
-            continue
-        question = _question(instance, method, task)
-        if question is None:
-            has_media = isinstance(_input(instance), dict)
-            notes.add("media" if has_media else "no_question", place)
-            continue
-        completion = _completion(result)
-        text = None if separate else completion.get("text")
-        if text is not None and not str(text).strip():
-            notes.add("empty_answer", place)
-        if _finish_reason(completion) == "length" and not separate:
-            notes.add("truncated_answer", place)
-        cached = result.get("cached") is not False
-        yield LoggedAnswer(
-            question=question,
-            respondent=respondent,
-            score=score,
-            input_tokens=math.nan if separate else known.get("num_prompt_tokens", math.nan),
-            output_tokens=math.nan if separate else _output_tokens(known),
-            latency_s=math.nan if cached or separate else number(result.get("request_time")),
-            output_chars=len(text) if isinstance(text, str) else math.nan,
-        )
+        answer = _answer(instance, request.get("result"), statistics.get(key), run, notes, place)
+        if answer is not None:
+            yield answer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Run:
+    """What holds for all answers of a run."""
+
+    respondent: str
+    method: str
+    metric: str
+    task: str
+
+    @property
+    def asks_each_option(self) -> bool:
+        """Whether each option is a request of its own: their sizes are not those of an answer."""
+        return self.method.startswith("multiple_choice_separate") or self.method == "ranking_binary"
+
+    @property
+    def wants_one_token(self) -> bool:
+        """Whether a letter is all that is asked for, so that every reply ends at its limit."""
+        return self.method == "multiple_choice_joint"
+
+
+def _answer(
+    instance: Mapping[str, Any],
+    result: Any,
+    known: _Means | None,
+    run: _Run,
+    notes: Notes,
+    place: str,
+) -> LoggedAnswer | None:
+    result = result if isinstance(result, dict) else {}
+    score = None if known is None else known.get(run.metric)
+    if result.get("success") is False or result.get("error"):
+        notes.add("errored", place)
+        return None
+    if known is None or score is None:
+        notes.add("unscored_request" if known is None else "no_score", place)
+        return None
+    if not 0 <= score <= 1:
+        notes.add("out_of_range", place, detail=run.metric)
+        return None
+    question = _question(instance, run)
+    if question is None:
+        has_media = "multimedia_content" in (instance.get("input") or ())
+        notes.add("media" if has_media else "no_question", place)
+        return None
+    if run.asks_each_option:
+        return LoggedAnswer(question=question, respondent=run.respondent, score=score)
+    completion = _completion(result)
+    text = completion.get("text")
+    if isinstance(text, str) and not text.strip():
+        notes.add("empty_answer", place)
+    if _finish_reason(completion) == "length" and not run.wants_one_token:
+        notes.add("truncated_answer", place)
+    fresh = result.get("cached") is False
+    return LoggedAnswer(
+        question=question,
+        respondent=run.respondent,
+        score=score,
+        input_tokens=number(known.get("num_prompt_tokens")),
+        output_tokens=_output_tokens(known),
+        latency_s=number(result.get("request_time")) if fresh else math.nan,
+        output_chars=len(text) if isinstance(text, str) else math.nan,
+    )
 
 
 def _statistics(path: Path) -> dict[_Key, _Means]:
@@ -215,25 +247,21 @@ def _requests(folder: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, An
         )
 
 
-def _question(instance: Mapping[str, Any], method: str, task: str) -> Question | None:
-    asked = _input(instance)
+def _question(instance: Mapping[str, Any], run: _Run) -> Question | None:
+    asked = instance.get("input")
     text = asked.get("text") if isinstance(asked, dict) else asked
     if not isinstance(text, str) or not text.strip():
         return None
     references = _objects(instance.get("references"))
     texts = [_output(reference) for reference in references]
     right = [i for i, each in enumerate(references) if "correct" in (each.get("tags") or ())]
-    is_choice = method.startswith("multiple_choice") and len(texts) > 1
+    is_choice = run.method.startswith("multiple_choice") and len(texts) > 1
     if is_choice:
         reference = LETTERS[right[0]] if right and right[0] < len(LETTERS) else None
         choices = tuple(texts)
     else:
         reference, choices = (texts[right[0]] or None) if right else None, ()
-    return Question(text=cleaned(text), choices=choices, reference=reference, task=task)
-
-
-def _input(instance: Mapping[str, Any]) -> Any:
-    return instance.get("input")
+    return Question(text=cleaned(text), choices=choices, reference=reference, task=run.task)
 
 
 def _output(reference: Mapping[str, Any]) -> str:

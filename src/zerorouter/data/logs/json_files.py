@@ -266,10 +266,12 @@ class _Text:
             except (RecursionError, ValueError) as error:
                 self.fail(f"what cannot be read ({error})", "JSON of moderate depth")
             else:
-                # A number that touches the end may go on.
-                if end < len(self._window) or self._window[-1] in '}]"' or not self._more():
+                # A number near the end may go on: "1" may be "1.5", "1.5" may be "1.5e-3".
+                settled = self._window[end - 1] in '}]"' or end + 3 < len(self._window)
+                if settled or self._ended:
                     self._at = end
                     return parsed
+                self._more()
 
     def elements(self) -> Iterator[tuple[Any, int]]:
         """Take the next array, element by element, each with its line."""

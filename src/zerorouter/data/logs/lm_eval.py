@@ -185,7 +185,7 @@ def _first_prompt(arguments: Any) -> Any:
     else:
         value = None
     # Chat prompts are JSON as text, in newer logs as the only element of a list.
-    if isinstance(value, list) and len(value) == 1:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
         value = value[0]
     return value
 

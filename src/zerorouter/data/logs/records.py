@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -62,6 +63,7 @@ RULES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Every rule by which reading leaves out, merges or doubts something."""
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _PLACES = 3  # kept for each rule
 _MOST = 1e300  # whole numbers beyond have no float
 
@@ -392,14 +394,12 @@ def _choices_json(choices: tuple[str, ...]) -> str | None:
 
 
 def _clean(question: Question) -> Question:
-    """``question`` with nothing in it that a file cannot hold."""
-    loose = [text for text in (question.task, question.reference) if text and not text.isascii()]
-    if not loose:
-        return question
-    return replace(
-        question,
-        task=None if question.task is None else cleaned(question.task),
+    """``question`` without blanks around it, and with nothing in it that a file cannot hold."""
+    return Question(
+        text=cleaned(question.text.strip()),
+        choices=question.choices,
         reference=None if question.reference is None else cleaned(question.reference),
+        task=None if question.task is None else cleaned(question.task),
     )
 
 
@@ -420,8 +420,4 @@ def cleaned(text: str) -> str:
     """``text`` with half surrogate pairs, which no file can hold, replaced."""
     if text.isascii():
         return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return text
+    return _HALF_PAIR.sub("\ufffd", text)

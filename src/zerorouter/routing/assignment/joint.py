@@ -18,14 +18,14 @@ import numpy as np
 from zerorouter.arrays import BoolArray, Float64Array, FloatArray, IntArray
 from zerorouter.routing.assignment.programme import Prices, Programme, Rows, chosen_cells
 
-SAMPLE = 16_384  # prompts on which the smoothing is first lowered
+SAMPLES = (2_048, 16_384)  # prompts on which the smoothing is lowered first, each time further
 FIRST_TEMPERATURE = 0.3  # in units of a prompt's spread of gains
 LEAST_TEMPERATURE = 1e-10
 COOLING = 0.4
 NEAR = 20.0  # temperatures below the best beyond which a model has no share
 FEW_IN_DOUBT, DOUBTS_PER_BOUND = 400, 10  # so few smoothed prompts carry no curvature: cold enough
 STEPS = 8  # of Newton's method at each temperature
-TOLERANCE = 1e-4  # of a limit, in the mean
+TOLERANCE = 1e-3  # share of a limit by which a soft choice may miss it
 RIDGE = 1e-7
 FARTHEST = 1e7  # multipliers beyond this many spreads per limit are those of an empty problem
 
@@ -52,10 +52,11 @@ def minimise_dual(programme: Programme) -> Dual:
     """Multipliers whose bound is close to the least, and the choice that goes with them."""
     layout = _Layout.of(programme)
     theta, temperature = np.zeros(layout.size), FIRST_TEMPERATURE
-    if layout.size and programme.n_prompts > 2 * SAMPLE:
-        rng = np.random.default_rng(0)
-        rows = np.sort(rng.choice(programme.n_prompts, size=SAMPLE, replace=False))
-        theta, temperature = _cooled(programme.take(rows), layout, theta, temperature)
+    for size in SAMPLES if layout.size else ():
+        if programme.n_prompts > 2 * size:
+            rng = np.random.default_rng(0)
+            rows = np.sort(rng.choice(programme.n_prompts, size=size, replace=False))
+            theta, temperature = _cooled(programme.take(rows), layout, theta, temperature)
     if layout.size:
         theta, _ = _cooled(programme, layout, theta, temperature)
     return evaluate_dual(programme, layout.prices(programme, theta))
@@ -169,6 +170,7 @@ def _newton(
 ) -> tuple[Float64Array, int]:
     """Projected Newton steps on the smoothed dual; also how many prompts are in doubt."""
     here = _smoothed(p, layout, theta, temperature)
+    noise = 1e-12 if p.dtype is np.float64 else 1e-6  # of the value, which is a sum of scores
     for _ in range(STEPS):
         free = (theta > 0) | (here.slope < 0)
         if not free.any() or np.abs(here.slope[free]).max() <= TOLERANCE:
@@ -184,7 +186,8 @@ def _newton(
         while True:
             there = np.clip(theta + step * direction, 0.0, FARTHEST)
             found = _smoothed(p, layout, there, temperature)
-            if found.value <= here.value + 1e-4 * float(here.slope @ (there - theta)):
+            expected = 1e-4 * float(here.slope @ (there - theta))
+            if found.value <= here.value + expected + noise * (1 + abs(here.value)):
                 break
             step /= 4
             if step < 1e-4:

@@ -26,42 +26,50 @@ A budget on that quantile is a bound on a norm. It is kept by linear costs infla
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from zerorouter.arrays import Float64Array, FloatArray, IntArray
 from zerorouter.errors import InputError
-from zerorouter.predict.quantiles import normal_quantile
+from zerorouter.predict.quantiles import normal_quantile, student_quantile
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CostErrors:
-    """How far costs may be off, as standard deviations of their natural logs.
+    """How far costs may be off, in natural logs.
 
     Attributes:
-        own_sd: Of each cell's own error: one number, (M,) or (N, M).
+        own_sd: Standard deviation of each cell's own error: one number, (M,) or (N, M).
         model_sd: (M,) or one number, of the error that a model's requests share.
         common_sd: Of the error that all requests share.
+        bias: (M,) or one number, by which costs are known to be told too low. Optimising brings
+            some in by itself: what looks cheap by mistake is chosen more often.
     """
 
     own_sd: float | FloatArray
     model_sd: float | FloatArray = 0.0
     common_sd: float = 0.0
+    bias: float | FloatArray = 0.0
+    looks: float = math.inf
 
     def __post_init__(self) -> None:
         for name in ("own_sd", "model_sd", "common_sd"):
             value = np.asarray(getattr(self, name))
             if not (np.all(np.isfinite(value)) and np.all(value >= 0)):
                 raise InputError(f"{name} has a value that is no number >= 0")
+        if not np.all(np.isfinite(np.asarray(self.bias))):
+            raise InputError("bias has a value that is no number")
+        if not self.looks >= 1:
+            raise InputError(f"looks is {self.looks!r}; a number >= 1 is wanted")
 
     def take(self, rows: IntArray) -> CostErrors:
         """The errors of some of the prompts."""
         if np.ndim(self.own_sd) < 2:
             return self
-        return CostErrors(
-            own_sd=np.asarray(self.own_sd)[rows], model_sd=self.model_sd, common_sd=self.common_sd
-        )
+        return replace(self, own_sd=np.asarray(self.own_sd)[rows])
 
     @classmethod
     def fit(cls, predicted: FloatArray, observed: FloatArray) -> CostErrors:
@@ -79,18 +87,8 @@ class CostErrors:
         Raises:
             InputError: no model was seen twice.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.log(np.asarray(observed, np.float64) / np.asarray(predicted, np.float64))
-        ratio[~np.isfinite(ratio)] = np.nan
-        count = np.sum(~np.isnan(ratio), axis=0)
-        if not (count >= 2).any():
-            raise InputError("no model has two observed costs; at least two are wanted")
-        filled = np.where(np.isnan(ratio), 0.0, ratio)
-        mean = filled.sum(axis=0) / np.maximum(count, 1)
-        squares = np.where(np.isnan(ratio), 0.0, ratio - mean) ** 2
-        pooled = squares.sum() / max(int(np.sum(np.maximum(count - 1, 0))), 1)
-        own = (squares.sum(axis=0) + 5 * pooled) / (np.maximum(count - 1, 0) + 5)
-        # With a mean of exp(...) = 1 the log's own mean is minus half its variance.
+        own, mean, count = _log_ratios(predicted, observed)
+        # With an expectation of 1 the log's own mean is minus half its variance.
         offset = mean + own / 2
         seen = count >= 2
         level = float(offset[seen].mean())
@@ -102,6 +100,87 @@ class CostErrors:
             common_sd=abs(level),
         )
 
+    @classmethod
+    def from_replays(
+        cls,
+        predicted: FloatArray,
+        observed: FloatArray,
+        replays: Sequence[Replay],
+        *,
+        looks: float,
+    ) -> CostErrors:
+        """Errors from assignments that were replayed on prompts with known costs.
+
+        Replaying what is done with predictions brings in what residuals alone do not show: that a
+        model is given the prompts it looks cheap on, and that prompts of a kind err together. Of
+        each replay and model the log ratio of the sums is taken. Its mean is the bias, and what
+        its variance exceeds that of the cells' own errors is the models' shared variance; what
+        all models of a replay have in common is the common error.
+
+        Args:
+            predicted: (n, M) expected dollars, each row predicted without having been seen.
+            observed: (n, M) dollars.
+            replays: Rows that were assigned together, and their columns.
+            looks: How many disjoint parts of the prompts were predicted apart.
+
+        Raises:
+            InputError: there are fewer than two replays.
+        """
+        if len(replays) < 2:
+            raise InputError(f"{len(replays)} replays are given; two or more are wanted")
+        own, _, _ = _log_ratios(predicted, observed)
+        m = predicted.shape[1]
+        ratio = np.full((len(replays), m), np.nan)
+        noise, weight = np.zeros((len(replays), m)), np.zeros((len(replays), m))
+        for r, (rows, choice) in enumerate(replays):
+            expected, real = predicted[rows, choice], observed[rows, choice]
+            sums = SpendSums.of(expected, choice, cls(own_sd=np.sqrt(own)), m)
+            spent = np.bincount(choice, real, minlength=m)
+            used = (sums.total > 0) & (spent > 0)
+            ratio[r, used] = np.log(spent[used] / sums.total[used])
+            noise[r, used] = sums.loose[used] / sums.total[used] ** 2
+            weight[r] = sums.total / sums.total.sum()
+        seen = ~np.isnan(ratio)
+        filled = np.where(seen, ratio, 0.0)
+        total = np.sum(weight * seen)
+        level = float(np.sum(weight * filled) / total)
+        # A model that replays hardly used is taken to err like the others.
+        own_bias = (np.sum(weight * filled, axis=0) + 0.2 * level) / (
+            np.sum(weight * seen, axis=0) + 0.2
+        )
+        apart = np.where(seen, ratio - own_bias, 0.0)
+        shared = np.sum(weight * (apart**2 - noise) * seen) / total
+        by_replay = np.sum(weight * apart, axis=1)
+        common = float(np.mean(by_replay**2 - np.sum(weight**2 * (noise + shared), axis=1)))
+        return cls(
+            own_sd=np.sqrt(own),
+            model_sd=float(np.sqrt(max(shared, float(np.mean(own)) / len(predicted)))),
+            common_sd=float(np.sqrt(max(common, 0.0))),
+            bias=own_bias,
+            looks=looks,
+        )
+
+
+Replay: TypeAlias = "tuple[IntArray, IntArray]"
+"""Rows (n,) that were assigned together, and the columns (n,) that they were given."""
+
+
+def _log_ratios(
+    predicted: FloatArray, observed: FloatArray
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """(M,) variances, means and counts of the log of observed over predicted costs."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(np.asarray(observed, np.float64) / np.asarray(predicted, np.float64))
+    ratio[~np.isfinite(ratio)] = np.nan
+    count = np.sum(~np.isnan(ratio), axis=0).astype(np.float64)
+    if not (count >= 2).any():
+        raise InputError("no model has two observed costs; at least two are wanted")
+    mean = np.where(np.isnan(ratio), 0.0, ratio).sum(axis=0) / np.maximum(count, 1)
+    squares = np.where(np.isnan(ratio), 0.0, ratio - mean) ** 2
+    free = np.maximum(count - 1, 0)
+    pooled = squares.sum() / max(float(free.sum()), 1.0)
+    return (squares.sum(axis=0) + 5 * pooled) / (free + 5), mean, count
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spend:
@@ -111,11 +190,13 @@ class Spend:
         mean: Expected dollars.
         sd: Standard deviation.
         by_model: (M,) expected dollars of each model.
+        looks: See `CostErrors`.
     """
 
     mean: float
     sd: float
     by_model: Float64Array
+    looks: float = math.inf
 
     def quantile(self, q: float) -> float:
         """Dollars that the realised spend stays below with probability ``q``."""
@@ -123,7 +204,8 @@ class Spend:
             return self.mean
         log_variance = math.log1p((self.sd / self.mean) ** 2)
         log_sd = math.sqrt(log_variance)
-        return self.mean * math.exp(normal_quantile(q) * log_sd - log_variance / 2)
+        z = normal_quantile(q) if math.isinf(self.looks) else student_quantile(q, self.looks)
+        return self.mean * math.exp(z * log_sd - log_variance / 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,7 +213,7 @@ class SpendSums:
     """What the distribution of a spend rests on; sums of parts add up to those of the whole.
 
     Attributes:
-        total: (M,) expected dollars of each model's prompts.
+        total: (M,) expected dollars of each model's prompts, bias included.
         loose: (M,) variance of their own errors.
     """
 
@@ -148,7 +230,8 @@ class SpendSums:
             errors: How far costs may be off.
             n_models: M.
         """
-        c = np.asarray(cost, dtype=np.float64)
+        factor = np.exp(np.broadcast_to(np.asarray(errors.bias, np.float64), n_models))
+        c = np.asarray(cost, dtype=np.float64) * factor[choice]
         own = np.asarray(errors.own_sd, dtype=np.float64)
         if own.ndim == 2:
             sd = own[np.arange(len(c)), choice]
@@ -174,7 +257,8 @@ class SpendSums:
             self.total.sum() ** 2 + shared @ self.total**2 + (1 + shared) @ self.loose
         )
         mean = float(self.total.sum())
-        return Spend(mean=mean, sd=math.sqrt(max(square - mean**2, 0.0)), by_model=self.total)
+        sd = math.sqrt(max(square - mean**2, 0.0))
+        return Spend(mean=mean, sd=sd, by_model=self.total, looks=errors.looks)
 
 
 def spend_of(cost: FloatArray, choice: IntArray, errors: CostErrors, n_models: int) -> Spend:
@@ -191,16 +275,19 @@ def _variances(errors: CostErrors, n_models: int) -> Float64Array:
 def inflation(spend: Spend, errors: CostErrors, q: float) -> Float64Array:
     """(M,) factors on each model's costs whose sum over the batch is the spend's quantile.
 
+    The known bias is part of them.
+
     The slope of the quantile: a model's factor grows with the share of the variance that its
     requests bring in. Where the quantile lies below the mean, factors are below 1.
     """
     m = len(spend.by_model)
+    known = np.exp(np.broadcast_to(np.asarray(errors.bias, dtype=np.float64), m))
     if spend.mean == 0 or spend.sd == 0:
-        return np.ones(m)
+        return np.asarray(known, dtype=np.float64)
     shared = _variances(errors, m)
     common = math.expm1(errors.common_sd**2)
     reach = (spend.quantile(q) - spend.mean) / spend.sd
     slope = ((1 + common) * shared * spend.by_model + common * spend.mean) / spend.sd
     explained = float(slope @ spend.by_model)
     rest = max(spend.sd - explained, 0.0) / spend.mean  # errors of their own, spread evenly
-    return np.maximum(1 + reach * (slope + rest), 1e-3)
+    return np.asarray(known * np.maximum(1 + reach * (slope + rest), 1e-3))
