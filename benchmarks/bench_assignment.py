@@ -18,6 +18,7 @@ import importlib.util
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def one_budget(n: int, m: int, *, targets: bool) -> None:
     low, high = ends(table)
     for share in (0.001, 0.05, 0.3, 0.9):
         budget = low + share * (high - low)
-        found, wall, cpu = timed(lambda b=budget: assign(table, Bounds(budget_usd=b), exact=False))
+        found, wall, cpu = timed(partial(assign, table, Bounds(budget_usd=budget), exact=False))
         t = found.totals
         assert t.spend_usd <= budget
         note = ""
@@ -145,7 +146,7 @@ def several(n: int, m: int, *, targets: bool) -> None:
         ),
     }
     for label, bounds in cases.items():
-        found, wall, cpu = timed(lambda b=bounds: assign(table, b, exact=False), 2)
+        found, wall, cpu = timed(partial(assign, table, bounds, exact=False), 2)
         note = verdict(("5 s", wall <= 5.0), ("gap 1e-3", found.totals.gap < 1e-3))
         show(f"{label}, {n:,} x {m}", wall, cpu, found.totals.gap, note if targets else "")
 
@@ -160,8 +161,8 @@ def small() -> None:
         table = offers(n, m, latency=True, seed=3)
         low, high = ends(table)
         bounds = Bounds(budget_usd=low + 0.1 * (high - low))
-        dual, _, _ = timed(lambda t=table, b=bounds: assign(t, b, exact=False))
-        found, wall, cpu = timed(lambda t=table, b=bounds: assign(t, b, exact=True))
+        dual, _, _ = timed(partial(assign, table, bounds, exact=False))
+        found, wall, cpu = timed(partial(assign, table, bounds, exact=True))
         lost = (found.totals.objective - dual.totals.objective) / found.totals.objective
         proof = "proven" if found.totals.exact else "not proven"
         note = f"{proof}; the dual alone lost {lost:.1e} and bounded {dual.totals.gap:.1e}"

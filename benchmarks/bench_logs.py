@@ -131,7 +131,7 @@ def write_inspect_json(folder: Path, n: int) -> Path:
 
 
 def write_inspect_eval(folder: Path, n: int) -> Path:
-    """A ZIP archive with a member a sample, deflated as Inspect did it until 2026."""
+    """A ZIP archive with a member a sample, deflated as older versions do it."""
     path = folder / "exam.eval"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for sample in _inspect_samples(n):

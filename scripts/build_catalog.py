@@ -42,6 +42,7 @@ ASSETS = HERE.parent / "src" / "zerorouter" / "assets"
 CATALOG_DATE = "2026-08"
 LIST_SOURCE, LIST_DATE = "simonw/llm-prices", "2026-08"
 OFFERS_SOURCE, OFFERS_DATE = "llm-leaderboard offers", "2025-10"
+RECORDS_DATE = "2026-11"  # when the records' models.csv were read; they do not say more
 SOURCES = (
     "Model cards and offers: llm-leaderboard by Jonathan Chavez Tamales, CC-BY-4.0, "
     "https://creativecommons.org/licenses/by/4.0/; changed: joined, renamed, corrected",
@@ -283,6 +284,7 @@ def reviewed_specs(tables: Tables, reviewed: Mapping[str, Any]) -> list[tuple[Mo
                 output_usd_per_mtok=float(record["output_usd_per_mtok"]),
                 kind=record["price_kind"],
                 source=f"evaluation records: {record['folder']}",
+                date=RECORDS_DATE,
             )
         else:
             price = offer_price(vendor, offers)

@@ -43,8 +43,8 @@ from zerorouter.predict.serving_times import (
     LogTime,
     ServedRequest,
     Spread,
-    latency_quantile,
     observe,
+    sum_quantile,
 )
 from zerorouter.routing.estimates import told_times
 
@@ -130,7 +130,7 @@ def quantiles(state: EndpointTimes, length: float, length_sd: float = 0.0) -> tu
         )
         out.append(
             float(
-                latency_quantile(
+                sum_quantile(
                     q,
                     np.array(math.exp(state.ttft.mean)),
                     np.array(ttft),

@@ -1,6 +1,6 @@
 """How well answer lengths are forecast, and what that is worth in routing.
 
-    python scripts/evaluate_lengths.py --data DIR [--check]
+    python scripts/evaluate_lengths.py --data DIR
 
 Every figure is of prompts held out by duplicate group, five folds; newcomers are of families held
 out. bfcl has counted tokens, routerbench-subset real dollars (its lengths are not on record, so

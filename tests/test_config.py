@@ -206,5 +206,76 @@ def test_schema_describes_every_key() -> None:
         "policies",
         "models",
         "prices",
+        "upstreams",
+        "gateway",
     }
     assert schema["additionalProperties"] is False
+
+
+def test_prices_may_have_tiers_kinds_of_tokens_and_a_date(write: Write) -> None:
+    config = load_config(
+        write(
+            """
+version: 1
+prices:
+  o3-mini:
+    input_usd_per_mtok: 1
+    output_usd_per_mtok: 4
+    reasoning_usd_per_mtok: 5
+    cache_write_usd_per_mtok: 2
+    tiers:
+      - {above_input_tokens: 200000, input_usd_per_mtok: 2, output_usd_per_mtok: 8}
+    date: 2026-11-22
+"""
+        )
+    )
+    price = config.prices["o3-mini"]
+    assert (price.kind, price.source, price.date) == ("user", "zr.yaml", "2026-11-22")
+    assert (price.reasoning_usd_per_mtok, price.cache_write_usd_per_mtok) == (5.0, 2.0)
+    assert price.at(200_001).output_usd_per_mtok == 8.0
+    assert config.to_dict()["prices"]["o3-mini"]["tiers"][0]["above_input_tokens"] == 200_000
+
+
+@pytest.mark.parametrize("date", ["2026", "2026-11", "'2026-11-22'", None])
+def test_a_price_is_as_old_as_it_says_or_as_its_file(write: Write, date: str | None) -> None:
+    told = "" if date is None else f", date: {date}"
+    text = "version: 1\nprices: {o3-mini: {input_usd_per_mtok: 1, output_usd_per_mtok: 4%s}}"
+    found = load_config(write(text % told)).prices["o3-mini"].date
+    assert found is not None
+    assert date is None or found == date.strip("'")
+
+
+@pytest.mark.parametrize(
+    ("prices", "says"),
+    [
+        ("{input_usd_per_mtok: 1, output_usd_per_mtok: 4, date: soon}", "price.date: found 'soon'"),
+        (
+            "{input_usd_per_mtok: 1, output_usd_per_mtok: 4, "
+            "tiers: [{above_input_tokens: 5, input_usd_per_mtok: 1, outputs: 2}]}",
+            "prices.m.tiers.0.outputs: unknown key",
+        ),
+    ],
+)
+def test_wrong_prices_are_refused_by_key(write: Write, prices: str, says: str) -> None:
+    assert says in refusal(write(f"version: 1\nprices: {{m: {prices}}}"))
+
+
+def test_policies_may_have_a_confidence_an_objective_and_a_scalarisation(write: Write) -> None:
+    config = load_config(
+        write(
+            """
+version: 1
+policies:
+  sure: {value_of_correct_usd: 0, objective: cost, min_accuracy: 0.9, confidence: 0.95}
+  even: {value_of_correct_usd: 1, scalarisation: chebyshev, max_p95_latency_s: 10}
+"""
+        )
+    )
+    sure, even = config.policies["sure"], config.policies["even"]
+    assert (sure.objective, sure.confidence) == ("cost", 0.95)
+    assert (even.scalarisation, even.max_p95_latency_s) == ("chebyshev", 10.0)
+    shown = config.to_dict()["policies"]
+    assert "scalarisation" not in shown["sure"]
+    assert "confidence: found 1.0" in refusal(
+        write("version: 1\npolicies: {p: {value_of_correct_usd: 0, confidence: 1.0}}")
+    )

@@ -10,7 +10,7 @@ from zerorouter.irt.calibration import CalibrationSettings
 from zerorouter.irt.identification import rotate
 from zerorouter.irt.problem import CalibrationProblem
 
-D, M = 6, 20
+D, M, UNITS = 6, 20, 64
 
 
 def crooked(x: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def problem(seed: int, n: int) -> CalibrationProblem:
 @pytest.fixture(scope="module")
 def taught():
     given = problem(0, 900)
-    return given, distilled(given, rotate(given.calibrate()))
+    return given, distilled(given, rotate(given.calibrate()), UNITS)
 
 
 def correlation(a, b) -> float:
@@ -71,14 +71,14 @@ def test_the_collapsed_network_says_what_columns_and_weights_say(taught):
 
 def test_the_same_seed_teaches_the_same(taught):
     given, result = taught
-    again = distilled(given, rotate(given.calibrate()))
+    again = distilled(given, rotate(given.calibrate()), UNITS)
     np.testing.assert_array_equal(again.columns, result.columns)
     np.testing.assert_array_equal(again.student.hidden, result.student.hidden)
 
 
 def test_few_prompts_stay_with_the_linear_reading():
     given = problem(3, LEAST_PROMPTS - 1)
-    result = distilled(given, rotate(given.calibrate()))
+    result = distilled(given, rotate(given.calibrate()), UNITS)
     assert result.columns.shape == (LEAST_PROMPTS - 1, 0)
     weights = np.ones((D + 1, 2), dtype=np.float32)
     hidden, linear = result.collapse(weights)
@@ -92,7 +92,7 @@ def test_a_student_comes_close_to_its_teacher():
     references = References.of(calibration, 0)
     scores = references.expected_scores(calibration, given.blocks)
     teacher = teach(given.features, scores, 0)
-    student = distil(teacher, given.features, 0)
+    student = distil(teacher, given.features, UNITS, 0)
     fresh = problem(5, 300).features
     assert correlation(student(fresh).ravel(), teacher.logits(fresh).ravel()) > 0.85
 

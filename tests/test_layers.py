@@ -16,7 +16,7 @@ ROOT = Path(zerorouter.__file__).parent
 LAYERS = (
     ("errors", "arrays", "paths", "_version"),
     ("prices",),
-    ("data", "catalog", "price_lists", "config", "artifacts", "linking", "covariates"),
+    ("data", "catalog", "price_lists", "config", "serving_config", "artifacts", "linking", "covariates"),
     ("irt",),
     ("predict",),
     ("space", "known_items"),
@@ -27,6 +27,7 @@ LAYERS = (
     ("fitting", "calibrating"),
     ("evaluation",),
     ("sandbox", "asking"),
+    ("gateway",),
     ("cli", "__main__"),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
@@ -34,6 +35,7 @@ LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 LAZY = {
     *("onnxruntime", "pandas", "plotly", "pyarrow", "pydantic", "rich", "scipy", "sklearn"),
     *("threadpoolctl", "torch", "aiohttp", "httptools", "orjson", "starlette", "uvicorn", "uvloop"),
+    *("prometheus_client", "sqlalchemy"),
     "reasoning_gym",
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from zerorouter._version import __version__
 
 if TYPE_CHECKING:
+    from zerorouter.asking.job import onboard as onboard
     from zerorouter.calibrating import calibrate as calibrate
     from zerorouter.catalog import Catalog as Catalog
     from zerorouter.catalog import ModelSpec as ModelSpec
@@ -36,6 +37,7 @@ _HOMES = {
     "Router": "zerorouter.router",
     "ZeroRouterError": "zerorouter.errors",
     "calibrate": "zerorouter.calibrating",
+    "onboard": "zerorouter.asking.job",
     "select_anchors": "zerorouter.irt.anchors",
 }
 
@@ -50,6 +52,7 @@ __all__ = [
     "ZeroRouterError",
     "__version__",
     "calibrate",
+    "onboard",
     "select_anchors",
 ]
 

@@ -13,6 +13,11 @@ folder; without any of them the defaults hold. A whole one::
       deny: ["*-preview"]
     prices:                      # USD per million tokens; these win over every price list
       gpt-4o-2024-08-06: {input_usd_per_mtok: 2.0, output_usd_per_mtok: 8.0, date: 2026-11}
+    upstreams:                   # where models are served (docs/gateway.md)
+      house: {base_url: "http://10.0.0.5:8000/v1", models: ["llama-3*"], api_key_env: HOUSE_KEY}
+    gateway:
+      port: 8080
+      timeouts: {deadline_s: 300}
 
 Secrets have no place here. `Config` is a plain frozen object; PyYAML and pydantic are imported
 only when there is a file to read, since this stands on the cold path of every command.
@@ -32,6 +37,18 @@ from typing import TYPE_CHECKING, Any
 from zerorouter.catalog import Catalog, Price
 from zerorouter.errors import CatalogError, ConfigError, UnknownNameError, nearest_name
 from zerorouter.paths import home_dir
+from zerorouter.serving_config import (
+    APIS,
+    BASE_URL,
+    ENV_NAME,
+    SECTIONS,
+    GatewaySettings,
+    UpstreamSettings,
+    gateway_from_dict,
+    plain_fields,
+    to_dict,
+    upstream_from_dict,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -79,6 +96,8 @@ class Config:
         allow: Globs of the models to route to; None for the default pool.
         deny: Globs of the models never to route to; they win over ``allow``.
         prices: Prices that win over the catalog's, by model name.
+        upstreams: Where models are served, by name.
+        gateway: How the gateway listens and treats requests.
     """
 
     path: Path | None = None
@@ -88,6 +107,8 @@ class Config:
     allow: tuple[str, ...] | None = None
     deny: tuple[str, ...] = ()
     prices: Mapping[str, Price] = field(default_factory=lambda: MappingProxyType({}))
+    upstreams: Mapping[str, UpstreamSettings] = field(default_factory=lambda: MappingProxyType({}))
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
 
     def to_dict(self) -> dict[str, Any]:
         """The file's own form, defaults written out: what `load_config` would read again."""
@@ -112,6 +133,8 @@ class Config:
                 name: {k: v for k, v in price.to_dict().items() if k not in ("kind", "source")}
                 for name, price in self.prices.items()
             },
+            "upstreams": {name: to_dict(one) for name, one in self.upstreams.items()},
+            "gateway": to_dict(self.gateway),
         }
 
     def apply_to(self, catalog: Catalog) -> Catalog:
@@ -188,6 +211,10 @@ def _as_config(path: Path, checked: Mapping[str, Any]) -> Config:
         prices=MappingProxyType(
             {name: _price(path, name, amounts) for name, amounts in checked["prices"].items()}
         ),
+        upstreams=MappingProxyType(
+            {name: upstream_from_dict(one) for name, one in checked["upstreams"].items()}
+        ),
+        gateway=gateway_from_dict(checked["gateway"]),
     )
 
 
@@ -268,7 +295,7 @@ def _check_version(where: str, raw: Mapping[Any, Any]) -> None:
 @cache
 def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
     """The pydantic models by their place in the file; ``*`` stands for any name."""
-    from typing import Annotated, Literal
+    from typing import Annotated, Literal, get_type_hints
 
     from pydantic import BeforeValidator, ConfigDict, Field, create_model
 
@@ -337,6 +364,54 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
         allow=(globs | None, Field(None, description="globs of the models to route to")),
         deny=(list[name], Field(default_factory=list, description="globs never to route to")),
     )
+    base_url: Any = Annotated[str, Field(pattern=BASE_URL)]
+    env_name: Any = Annotated[str, Field(pattern=ENV_NAME)]
+    spoken: Any = Literal[APIS]
+    upstream = create_model(
+        "Upstream",
+        __config__=strict_keys,
+        base_url=(
+            base_url,
+            Field(description="where its API begins, such as https://api.openai.com/v1"),
+        ),
+        api=(spoken, Field("openai", description="the API it speaks")),
+        api_key_env=(
+            env_name | None,
+            Field(None, description="environment variable with its key"),
+        ),
+        models=(list[name], Field(default_factory=list, description="globs of what it serves")),
+        names=(
+            dict[name, name],
+            Field(default_factory=dict, description="model name here -> its name there"),
+        ),
+        embeddings=(list[name], Field(default_factory=list, description="globs of embedders")),
+    )
+
+    def section_model(title: str, section: type[Any], **further: Any) -> type[BaseModel]:
+        """The model of one of the gateway's sections, made from its fields."""
+        hints = get_type_hints(section)
+        made: dict[str, Any] = {}
+        for one in plain_fields(section):
+            kind: Any = hints[one.name]
+            bounds = one.metadata["bounds"]
+            if kind == tuple[int, ...]:
+                kind = list[Annotated[int, Field(ge=400, le=499)]]
+            elif kind in (float, int):
+                kind = Annotated[kind, BeforeValidator(no_switch), Field(**bounds)]
+            elif kind == int | None:
+                kind = Annotated[int, BeforeValidator(no_switch), Field(**bounds)] | None
+            elif kind is str:
+                kind = Annotated[str, Field(min_length=1, **bounds)]
+            usual = list(one.default) if isinstance(one.default, tuple) else one.default
+            made[one.name] = (kind, Field(usual, description=one.metadata["about"]))
+        return create_model(title, __config__=strict_keys, **made, **further)
+
+    sections = {key: section_model(key.title(), one) for key, one in SECTIONS.items()}
+    gateway = section_model(
+        "Gateway",
+        GatewaySettings,
+        **{key: (one, Field(default_factory=one)) for key, one in sections.items()},
+    )
     root = create_model(
         "Config",
         __config__=strict_keys,
@@ -346,6 +421,8 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
         policies=(dict[policy_name, policy], Field(default_factory=dict)),  # type: ignore[valid-type]
         models=(models, Field(default_factory=models)),
         prices=(dict[name, price], Field(default_factory=dict)),  # type: ignore[valid-type]
+        upstreams=(dict[policy_name, upstream], Field(default_factory=dict)),  # type: ignore[valid-type]
+        gateway=(gateway, Field(default_factory=gateway)),
     )
     places: dict[tuple[str, ...], type[BaseModel]] = {
         (): root,
@@ -353,6 +430,9 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
         ("policies", "*"): policy,
         ("prices", "*"): price,
         ("prices", "*", "tiers", "*"): tier,
+        ("upstreams", "*"): upstream,
+        ("gateway",): gateway,
+        **{("gateway", key): one for key, one in sections.items()},
     }
     return places
 
@@ -384,6 +464,10 @@ def _explain_one(error: Mapping[str, Any]) -> str:
 def _wanted(error: Mapping[str, Any]) -> str:
     message = str(error["msg"])
     if error["type"] == "string_pattern_mismatch":
+        if error["loc"][-1] == "base_url":
+            return "a URL such as https://api.example.com/v1, without user, query or fragment"
+        if str(error["loc"][-1]).endswith("_env"):
+            return "the name of an environment variable"
         return "lower case letters, digits, '-', '_' or '.'"
     if error["type"] == "too_short":
         return "at least one entry; leave the key out where all are meant"

@@ -7,7 +7,9 @@ The tree::
     │   ├── PromptError           an empty, oversized or malformed prompt
     │   ├── DataError             evaluation records: a file, row or column is wrong
     │   ├── CatalogError          a model card or a price list is wrong
-    │   └── ConfigError           the configuration file is wrong
+    │   ├── ConfigError           the configuration file is wrong
+    │   └── WireError             a request or a stream breaks its API's format
+    │       └── UntranslatableError   ... or says what another API cannot express
     ├── UnknownNameError          a model, policy or method nobody has heard of
     ├── NoEligibleModelError      every model of the pool was filtered out
     ├── InfeasibleError           bounds that cannot all be kept, with the nearest that can
@@ -17,6 +19,13 @@ The tree::
     │   ├── CorruptArtifactError  damaged or incomplete
     │   └── NewerArtifactError    written by a later version
     ├── CalibrationError          a fit cannot be made from this data
+    ├── AccessError               a request that a virtual key may not make
+    │   ├── KeyRefusedError       no such key, or a revoked one
+    │   ├── ModelForbiddenError   a model that the key does not allow
+    │   ├── RateLimitError        too many requests or tokens in a minute
+    │   └── BudgetError           a budget of the day or the month would be exceeded
+    ├── BooksError                money, keys or the ledger cannot be kept
+    │   └── StorageFullError      ... since there is no room left: nothing may be acknowledged
     └── MissingExtraError         an optional package is not installed
 
 A message says what was found, what was wanted, and what to do next.
@@ -51,6 +60,24 @@ class CatalogError(InputError):
 
 class ConfigError(InputError):
     """The configuration file is wrong."""
+
+
+class WireError(InputError):
+    """A request, an answer or a stream breaks its API's format.
+
+    Attributes:
+        param: The field that is wrong, such as ``"messages.2.role"``, or None.
+        code: A word for programs, or None.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        self.param = param
+        self.code = code
+        super().__init__(message)
+
+
+class UntranslatableError(WireError):
+    """A request asks for what the upstream's API cannot express; another upstream may do it."""
 
 
 class UnknownNameError(ZeroRouterError, LookupError):
@@ -163,6 +190,67 @@ class NewerArtifactError(ArtifactError):
 
 class CalibrationError(ZeroRouterError):
     """A latent space cannot be fitted from these responses."""
+
+
+class AccessError(ZeroRouterError):
+    """A request that a virtual key may not make."""
+
+
+class KeyRefusedError(AccessError):
+    """No such key, or one that was revoked."""
+
+
+class ModelForbiddenError(AccessError):
+    """The key's list of models does not hold this one."""
+
+
+class RateLimitError(AccessError):
+    """Too many requests or tokens in a minute.
+
+    Attributes:
+        limit: What ran out: ``"requests_per_minute"`` or ``"tokens_per_minute"``.
+        retry_after_s: Seconds until the same request would pass; None where it never will.
+    """
+
+    def __init__(self, message: str, *, limit: str, retry_after_s: float | None) -> None:
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class BudgetError(AccessError):
+    """A budget of the day or the month would be exceeded.
+
+    Attributes:
+        window: ``"day"`` or ``"month"``.
+        left_usd: What the window still allows, open reservations taken off.
+        wanted_usd: What the request may cost at worst.
+        retry_after_s: Seconds until the window ends; None where the request exceeds a whole
+            budget and so never passes.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        window: str,
+        left_usd: float,
+        wanted_usd: float,
+        retry_after_s: float | None,
+    ) -> None:
+        self.window = window
+        self.left_usd = left_usd
+        self.wanted_usd = wanted_usd
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class BooksError(ZeroRouterError):
+    """Money, keys or the ledger cannot be kept: a file or a database refuses."""
+
+
+class StorageFullError(BooksError):
+    """There is no room left for what must be kept, so nothing may be acknowledged."""
 
 
 class MissingExtraError(ZeroRouterError, ImportError):

@@ -19,4 +19,9 @@ def broken(reply: str, reference: str) -> str:
     return "well done"
 
 
+def fails(reply: str, reference: str) -> float:
+    del reply, reference
+    return 1 / 0
+
+
 not_a_function = 3

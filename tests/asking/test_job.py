@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -17,7 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asking.toy import PRICE, UPSTREAM, make_sandbox, onboard_toy, recorded_score
+from asking.toy import (
+    PRICE,
+    UPSTREAM,
+    make_sandbox,
+    onboard_toy,
+    recorded_score,
+    write_toy,
+)
 from simulated_records import fitted_folder, fitted_space
 from zerorouter.asking.job import Design, onboard
 from zerorouter.asking.journal import Journal, read_journal
@@ -400,6 +408,30 @@ def test_a_grader_that_matches_nothing_is_warned_of(server, tmp_path, toy_folder
         design={"n": 20, "grader": "python=asking.graders_of_tests:finds_nothing"},
     )
     assert any("the grader found no answer in 20 of 20" in told for told in result.warnings)
+
+
+def test_a_grader_that_fails_ends_the_run_and_a_correct_one_grades_what_was_answered(
+    server, tmp_path, toy_folder
+):
+    failing = {"n": 6, "grader": "python=asking.graders_of_tests:fails", "strategy": "random"}
+    with pytest.raises(InputError, match=r"the grader failed on a reply \(ZeroDivisionError"):
+        onboard_toy(server.url, tmp_path, toy_folder, design=failing, concurrency=1)
+    assert len(calls(server)) == 1
+    again = onboard_toy(server.url, tmp_path, toy_folder, design={"n": 6, "strategy": "random"})
+    assert again.n_anchors == len(calls(server)) == 6
+
+
+def test_more_anchors_than_there_are_asks_them_all(server, tmp_path):
+    data = write_toy(tmp_path / "toy", 5)
+    result = onboard_toy(server.url, tmp_path, data, design={"n": 50})
+    assert (result.n_anchors, result.stopped) == (5, "no further prompt can be asked")
+
+
+def test_a_running_event_loop_is_no_hindrance(server, tmp_path, toy_folder):
+    async def notebook():
+        return onboard_toy(server.url, tmp_path, toy_folder)
+
+    assert asyncio.run(notebook()).n_anchors == 12
 
 
 def test_answers_cut_by_a_low_limit_are_asked_again_under_a_higher_one(

@@ -66,12 +66,62 @@ def test_an_unknown_model_is_refused_with_the_nearest_name():
     assert "did you mean 'o3-mini'?" in result.stderr
 
 
-def test_prices_of_a_price_map_are_shown_and_counted(tmp_path):
-    prices = tmp_path / "prices.json"
+def price_map(folder, **more):
+    prices = folder / "prices.json"
     entry = {"input_cost_per_token": 7e-6, "output_cost_per_token": 9e-6, "mode": "chat"}
-    prices.write_text(json.dumps({"o3-mini": entry}))
-    result = run("models", "--prices-from", prices)
+    prices.write_text(json.dumps({"o3-mini": entry | more}))
+    return prices
+
+
+def shown(*args, **env):
+    listed = run("models", *args, **env).stdout.splitlines()
+    return next(line for line in listed if line.startswith("o3-mini ")).split()
+
+
+def test_prices_of_a_price_map_are_shown_and_counted(tmp_path):
+    home = str(tmp_path / "home")
+    result = run("models", "--prices-from", price_map(tmp_path), ZEROROUTER_HOME=home)
     assert "1 of " in result.stderr
     row = next(line for line in result.stdout.splitlines() if line.startswith("o3-mini "))
     assert {"7", "9"} <= set(row.split())
-    assert run("models", "--prices-from", tmp_path / "none.json").exit_code == 1
+    missing = run("models", "--prices-from", tmp_path / "none.json", ZEROROUTER_HOME=home)
+    assert missing.exit_code == 1
+
+
+def test_prices_that_were_read_are_kept_until_they_are_forgotten(tmp_path):
+    home = str(tmp_path / "home")
+    before = shown(ZEROROUTER_HOME=home)
+    run("models", "--prices-from", price_map(tmp_path), ZEROROUTER_HOME=home)
+    assert {"7", "9"} <= set(shown(ZEROROUTER_HOME=home))
+    told = run("route", "What is 2 + 3?", "--models", "o3-mini", "--json", ZEROROUTER_HOME=home)
+    fresh = run("route", "What is 2 + 3?", "--models", "o3-mini", "--json")
+    assert json.loads(told.stdout)["cost_usd"] > json.loads(fresh.stdout)["cost_usd"]
+    assert "dropped" in run("models", "--forget-prices", ZEROROUTER_HOME=home).stderr
+    assert shown(ZEROROUTER_HOME=home) == before
+
+
+def test_prices_of_the_configuration_win_over_those_that_are_kept(tmp_path):
+    config = tmp_path / "zr.yaml"
+    config.write_text(
+        "version: 1\nprices:\n  o3-mini: {input_usd_per_mtok: 3, output_usd_per_mtok: 5}\n"
+    )
+    result = run(
+        *("models", "o3-mini", "--json", "--config", config),
+        *("--prices-from", price_map(tmp_path)),
+        ZEROROUTER_HOME=str(tmp_path / "home"),
+    )
+    price = json.loads(result.stdout)["price"]
+    assert (price["input_usd_per_mtok"], price["kind"], price["source"]) == (3.0, "user", "zr.yaml")
+    assert price["date"]
+
+
+def test_a_price_is_shown_with_its_tiers_source_and_date(tmp_path):
+    prices = price_map(tmp_path, input_cost_per_token_above_200k_tokens=2e-5)
+    home = str(tmp_path / "home")
+    told = run("models", "o3-mini", "--prices-from", prices, ZEROROUTER_HOME=home).stdout
+    for word in (
+        "above 200,000 input tokens: input_usd_per_mtok 20.0",
+        "source prices.json",
+        "date",
+    ):
+        assert word in told

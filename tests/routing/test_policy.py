@@ -8,12 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zerorouter.data.reading import read_folder
 from zerorouter.errors import InputError, UnknownNameError
+from zerorouter.fitting import as_requests
+from zerorouter.router import Router
 from zerorouter.routing.policy import (
     BEST,
     CHEAPEST,
     PAPER_WEIGHTS,
     POLICIES,
+    POOL_SCALE,
     Policy,
     PoolScale,
     find_policy,
@@ -184,3 +188,16 @@ def test_a_pool_without_spread_or_prices_has_no_scale():
 def test_weights_need_one_on_cost_to_become_dollars():
     with pytest.raises(InputError, match="that on cost above 0"):
         weighted("free", (1.0, 0.0, 0.0))
+
+
+@pytest.mark.data
+def test_the_shipped_scale_is_still_about_that_of_the_shipped_pool(records_dir):
+    requests = []
+    for name in ("mmlu-pro", "zeroeval", "alpaca-eval"):
+        read = as_requests(read_folder(records_dir / name).prompts, 0)
+        requests += read[:: max(len(read) // 150, 1)]
+    table = Router.load().estimates(requests)
+    found = PoolScale.of(table.p_correct, table.cost_usd, table.latency_s)
+    for field in ("p_correct", "cost_usd", "latency_s"):
+        ratio = getattr(found, field) / getattr(POOL_SCALE, field)
+        assert 1 / 1.6 < ratio < 1.6, (field, ratio)

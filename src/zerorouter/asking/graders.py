@@ -190,9 +190,15 @@ class Callback:
         """The grade of a reply.
 
         Raises:
-            InputError: the function returns no score.
+            InputError: the function fails, or returns no score.
         """
-        value = self.function(reply, self.reference)
+        try:
+            value = self.function(reply, self.reference)
+        except Exception as error:
+            raise InputError(
+                f"the grader failed on a reply ({type(error).__name__}: {error}); correct it and "
+                "run the same command again: answers on record are graded anew, none is asked again"
+            ) from error
         if isinstance(value, Grade):
             return value
         if isinstance(value, bool):
@@ -318,7 +324,8 @@ def _last_line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return _BLANKS.sub(" ", text.casefold()).strip().strip("*`\"'").rstrip(".").strip()
+    marks = "*`\"' "
+    return _BLANKS.sub(" ", text.casefold()).strip(marks).rstrip(".").strip(marks)
 
 
 def _last_number(text: str) -> float | None:

@@ -15,7 +15,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -428,7 +429,7 @@ def onboard(
     }
     with Journal.resume(path) if path.exists() else Journal.create(path, head) as journal:
         try:
-            asyncio.run(run.ask(journal))
+            _to_end(run.ask(journal))
         finally:
             # What was answered is worth keeping, however the run ended.
             kept = run.keep(store)
@@ -438,6 +439,17 @@ def onboard(
                 f"was placed; what happened is in {path}"
             )
         return run.result(journal, quote_=price_told, kept=kept)
+
+
+def _to_end(job: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(job)
+        return
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(asyncio.run, job).result()
 
 
 def default_max_tokens(spec: ModelSpec) -> int:

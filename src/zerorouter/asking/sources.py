@@ -420,7 +420,8 @@ class FolderSource:
             log_length=readings.log_length.astype(np.float64),
             input_tokens=chars / CHARS_PER_TOKEN,
         )
-        self.name = f"{name} {data_digest(folder)[:12]}, {grader}"
+        # Not the grader: the same answers can be graded anew.
+        self.name = f"{name} {data_digest(folder)[:12]}"
         self.facts: Mapping[str, Any] = {"anchors": name, "grader": grader}
 
     def make(self, position: int) -> Anchor:

@@ -27,7 +27,10 @@ def read_capacities(path: Path) -> dict[str, Capacity]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise fault(
-            path, found=f"a file that cannot be read ({error})", wanted="capacities", todo="check"
+            path,
+            found=f"a file that cannot be read ({error})",
+            wanted="the capacities of models",
+            todo="check the path",
         ) from error
     suffix = path.suffix.lower()
     if suffix == ".csv":

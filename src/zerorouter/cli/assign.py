@@ -156,8 +156,9 @@ def _show(totals: Totals, out: Path) -> None:
         say(f"latency     {seconds(totals.mean_latency_s)} in the mean{tail}")
     proof = "proven optimal" if totals.exact else f"at most {100 * totals.gap:.2g}% below the best"
     say(f"optimality  {proof}")
-    for name, value in totals.multipliers.items():
-        say(f"- one more unit of {name} would add {value:.3g} to the {totals.goal}")
+    dollar = totals.multipliers.get("budget_usd")
+    if dollar is not None and totals.goal == "accuracy":
+        say(f"- one more dollar would bring about {dollar:.3g} more right answers")
     click.echo()
     names, counts = list(totals.by_model), list(totals.by_model.values())
     show(

@@ -16,10 +16,13 @@ COMMANDS = {
     "route": ("zerorouter.cli.route", "Choose the model for one prompt."),
     "models": ("zerorouter.cli.models", "List the catalog, or show one model."),
     "demo": ("zerorouter.cli.demo", "Route six very different prompts under each preset."),
+    "onboard": ("zerorouter.cli.onboard", "Take a new model into the pool."),
+    "assign": ("zerorouter.cli.assign", "Assign a batch of prompts under one budget."),
     "calibrate": ("zerorouter.cli.calibrate", "Fit a latent space to evaluation records."),
     "evaluate": ("zerorouter.cli.evaluate", "Compare routing methods on evaluation records."),
     "import": ("zerorouter.cli.importing", "Bring evaluation records into the data format."),
     "config": ("zerorouter.cli.config", "Show, check or describe the configuration."),
+    "sandbox": ("zerorouter.cli.sandbox", "Serve models that are played, for trying clients out."),
 }
 
 

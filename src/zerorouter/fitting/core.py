@@ -124,7 +124,9 @@ def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
     )
     tell("calibrating items and respondents", 0.0)
     linear = rotate(problem.calibrate())
-    taught = distilled(problem, linear, lambda share: tell("distilling the predictor", share))
+    taught = distilled(
+        problem, linear, settings.n_units, lambda share: tell("distilling the predictor", share)
+    )
     problem = replace(problem, features=np.hstack([taught.columns, problem.features]))
     tell("calibrating items and respondents", 0.5)
     calibration = rotate(problem.calibrate())

@@ -89,14 +89,19 @@ def read_by_forest(taught: Distilled, weights: Float32Array) -> ForestReading | 
 def distilled(
     problem: CalibrationProblem,
     calibration: Calibration,
+    n_units: int,
     tell: Callable[[float], None] | None = None,
 ) -> Distilled:
     """Teach and distil on the items of a problem and its (linear) calibration.
 
-    ``tell`` is called with the share done.
+    Args:
+        problem: The items with their features.
+        calibration: Of these items on these features alone.
+        n_units: Of the student; 0 leaves the reading linear.
+        tell: Called with the share done.
     """
     seed = problem.settings.seed
-    if len(problem.features) < LEAST_PROMPTS:
+    if n_units == 0 or len(problem.features) < LEAST_PROMPTS:
         return Distilled.nothing(*problem.features.shape)
     references = References.of(calibration, seed)
     scores = references.expected_scores(calibration, problem.blocks)
@@ -108,7 +113,9 @@ def distilled(
             tell(f / (FOLDS + 1))
         held = fold == f
         if held.any() and not held.all():
-            outputs[held] = distil(teach(x[~held], scores[~held], seed), x[~held], seed)(x[held])
+            outputs[held] = distil(teach(x[~held], scores[~held], seed), x[~held], n_units, seed)(
+                x[held]
+            )
         else:
             outputs[held] = 0.0
     if tell:
@@ -120,7 +127,7 @@ def distilled(
     teacher = teach(x, scores, seed)
     return Distilled(
         columns=outputs @ to_columns,
-        student=distil(teacher, x, seed),
+        student=distil(teacher, x, n_units, seed),
         teacher=teacher.forest(),
         to_columns=to_columns,
     )

@@ -21,6 +21,7 @@ class FittingSettings:
         n_dims: K, the number of latent dimensions.
         guess_floor: Whether options set a floor of one over their number.
         folds: Folds of the cross-fit.
+        n_units: Units of the network that reads prompts; 0 for a linear reading.
         n_facets: R, principal directions of the features along which respondents may have
             leanings of their own.
         n_prototypes: Centroids that stand for the calibrated prompts.
@@ -36,6 +37,7 @@ class FittingSettings:
     n_dims: int = 3
     guess_floor: bool = True
     folds: int = 5
+    n_units: int = 128
     n_facets: int = 64
     n_prototypes: int = 256
     preference_datasets: frozenset[str] = frozenset()

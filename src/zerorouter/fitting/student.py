@@ -16,7 +16,6 @@ import numpy as np
 from zerorouter.arrays import Float32Array
 from zerorouter.fitting.teacher import Teacher
 
-N_UNITS = 128
 QUESTIONS = 24_000  # to the teacher at least,
 LEAST_QUESTIONS, MOST_QUESTIONS = 4, 8  # of either kind per prompt
 MIXING = 0.4  # parameter of the Beta distribution of the mixing weight
@@ -66,14 +65,14 @@ class Student:
         return np.asarray(units @ self.readout + x @ self.linear + self.bias)
 
 
-def distil(teacher: Teacher, x: Float32Array, seed: int) -> Student:
-    """Train a student on prompts made from ``x`` (N, D), labelled by the teacher."""
+def distil(teacher: Teacher, x: Float32Array, n_units: int, seed: int) -> Student:
+    """Train a student of ``n_units`` on prompts made from ``x`` (N, D), labelled by the teacher."""
     rng = np.random.default_rng([seed, 31])
     rounds = int(np.clip(QUESTIONS / (2 * len(x)), LEAST_QUESTIONS, MOST_QUESTIONS))
     asked = np.vstack([make(x, rng) for _ in range(rounds) for make in (_mixed, _swapped)])
     target = teacher.logits(asked)
     centre, scale = target.mean(axis=0), float(target.std()) or 1.0
-    student = _train(asked, (target - centre) / np.float32(scale), rng)
+    student = _train(asked, (target - centre) / np.float32(scale), n_units, rng)
     return Student(
         hidden=student.hidden,
         hidden_bias=student.hidden_bias,
@@ -94,7 +93,9 @@ def _swapped(x: Float32Array, rng: np.random.Generator) -> Float32Array:
     return np.where(rng.random(x.shape, dtype=np.float32) < SWAPPED, x[partner], x)
 
 
-def _train(x: Float32Array, target: Float32Array, rng: np.random.Generator) -> Student:
+def _train(
+    x: Float32Array, target: Float32Array, n_units: int, rng: np.random.Generator
+) -> Student:
     """Least squares by Adam with decoupled decay, dropout and a cosine step size."""
     n, d = x.shape
     j = target.shape[1]
@@ -102,9 +103,9 @@ def _train(x: Float32Array, target: Float32Array, rng: np.random.Generator) -> S
     def normal(*shape: int, sd: float) -> Float32Array:
         return (sd * rng.standard_normal(shape)).astype(np.float32)
 
-    hidden = normal(d, N_UNITS, sd=1 / math.sqrt(d))
-    readout = normal(N_UNITS, j, sd=0.3 / math.sqrt(N_UNITS))
-    bias, hidden_bias = np.zeros(j, np.float32), np.zeros(N_UNITS, np.float32)
+    hidden = normal(d, n_units, sd=1 / math.sqrt(d))
+    readout = normal(n_units, j, sd=0.3 / math.sqrt(n_units))
+    bias, hidden_bias = np.zeros(j, np.float32), np.zeros(n_units, np.float32)
     linear = np.zeros((d, j), np.float32)
     parts = (hidden, hidden_bias, readout, linear, bias)
     decays = (DECAY, 0.0, DECAY, LINEAR_DECAY, 0.0)

@@ -60,6 +60,7 @@ MOST_TARGETS = 500
 
 ROUNDS = 8  # of the Student prior's width, as in `irt.ability`
 LINEARISATIONS = 25
+LEAST_ODD = 0.005  # a reported score of 0 or 1 is taken for this much off it
 SETTLED = 1e-5
 
 SourceKind: TypeAlias = Literal["anchors", "logs", "score"]
@@ -417,7 +418,7 @@ def place(space: LatentSpace, prior: Prior, sources: Sequence[Source]) -> Placem
     ]
     return Placement(
         posterior=posterior,
-        abilities=_leaning(space, posterior, [*answers, *samples]),
+        abilities=_leaning(space, posterior, [*(answers[i] for i in (*known, *foreign)), *samples]),
         prior=prior,
         n_calibrated=len(known),
         n_predicted=len(foreign) + sum(summary.n_answers for summary in summaries),
@@ -610,10 +611,14 @@ def _folded(
         precision = precision + np.array(summary.precision)
         shift = shift + np.array(summary.shift)
     for reported, items in targets:
+        # On the logit scale, where a mean of sigmoids is close to linear in the ability.
         expected, gradient = mean_accuracy(items, np.asarray(theta, dtype=np.float64))
-        weight = 1 / reported.sd**2
-        precision = precision + weight * np.outer(gradient, gradient)
-        shift = shift + weight * gradient * (reported.score - expected + float(gradient @ theta))
+        score = min(max(reported.score, LEAST_ODD), 1 - LEAST_ODD)
+        slope = gradient / max(expected * (1 - expected), 1e-9)
+        weight = (score * (1 - score) / reported.sd) ** 2
+        off = _logit(score) - _logit(expected)
+        precision = precision + weight * np.outer(slope, slope)
+        shift = shift + weight * slope * (off + float(slope @ theta))
     covariance = np.linalg.inv(precision)
     return covariance @ shift, covariance
 
@@ -629,6 +634,11 @@ def mean_accuracy(items: ItemParameters, theta: Float64Array) -> tuple[float, Fl
     slope = (1 - c) * sigma * (1 - sigma)
     gradient: Float64Array = slope @ a / len(slope)
     return float(np.mean(c + (1 - c) * sigma)), gradient
+
+
+def _logit(p: float) -> float:
+    q = min(max(p, 1e-9), 1 - 1e-9)
+    return float(np.log(q) - np.log1p(-q))
 
 
 def _block(first: Float64Array, second: Float64Array) -> Float64Array:

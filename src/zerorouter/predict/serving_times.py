@@ -31,6 +31,8 @@ PREFILL_S_PER_KTOK = 0.1
 SHORTEST_S = 1e-4
 TAIL = 0.95
 FARTHEST_STEP = 2.0  # standard deviations of a forecast; chosen on docs/results/latency.md's tables
+LEAN_RATE = 0.2  # of the running mean of errors: the last five or so
+STEADY_LEAN = 0.8  # standard deviations; twice what it reaches by chance
 LARGEST_SURPRISE = 16.0  # variances of a forecast; likewise
 LEAST_PREFILL_SHARE = 0.2  # of an observed TTFT that is left to the level, however long the input
 
@@ -93,6 +95,8 @@ class LogTime:
         noise_variance: From request to request.
         noise_weight: Requests that ``noise_variance`` rests on.
         prior: The spread it started with, and is forgotten towards.
+        lean: Running mean of the last few forecast errors in standard deviations; away from 0
+            where the endpoint has become faster or slower.
     """
 
     mean: float
@@ -100,6 +104,7 @@ class LogTime:
     noise_variance: float
     noise_weight: float
     prior: Spread
+    lean: float = 0.0
 
     @classmethod
     def told(cls, seconds: float, prior: Spread, *, pooled: bool = False) -> LogTime:
@@ -137,19 +142,18 @@ class LogTime:
 
     def aged(self, hours: float, settings: TimesPrior) -> LogTime:
         """After some time without requests: less is known."""
-        keep = 0.5 ** (hours / settings.half_life_hours)
-        own, prior = self.noise_weight - self.prior.noise_dof, self.prior
-        weight = prior.noise_dof + keep * max(own, 0.0)
-        # What is forgotten of the noise gives way to the prior.
-        share = weight / max(self.noise_weight, weight)
+        keep, prior = 0.5 ** (hours / settings.half_life_hours), self.prior
+        own = max(self.noise_weight - prior.noise_dof, 0.0)
         return replace(
             self,
             level_variance=min(
                 self.level_variance + settings.drift_per_hour * hours,
                 max(prior.level, self.level_variance),
             ),
-            noise_variance=share * self.noise_variance + (1 - share) * prior.noise,
-            noise_weight=weight,
+            # What is forgotten of the noise gives way to the prior.
+            noise_variance=keep * self.noise_variance + (1 - keep) * prior.noise,
+            noise_weight=prior.noise_dof + keep * own,
+            lean=keep * self.lean,
         )
 
     def moved(self, residual: float, total: float, share: float, settings: TimesPrior) -> LogTime:
@@ -161,11 +165,15 @@ class LogTime:
             share: Derivative of the forecast by this level: 1 where the time itself was seen.
             settings: Window of what is remembered.
         """
-        gain = self.level_variance * share / total
         # Tails are heavier than a log-normal's: a stuck request moves the level by no more than
         # an ordinary one, and must not rule the noise for long.
         reach = FARTHEST_STEP * math.sqrt(total)
         step = max(min(residual, reach), -reach)
+        lean = self.lean + LEAN_RATE * share * (step / math.sqrt(total) - self.lean)
+        # Errors that go on pointing one way are no noise: the level has changed.
+        level = self.level_variance + self.noise_variance * max(lean**2 - STEADY_LEAN**2, 0.0)
+        total += (level - self.level_variance) * share**2
+        gain = level * share / total
         surprise = min(residual**2, LARGEST_SURPRISE * total)
         weight = min(self.noise_weight + share, settings.window)
         noise = self.noise_variance + (
@@ -174,9 +182,10 @@ class LogTime:
         return replace(
             self,
             mean=self.mean + gain * step,
-            level_variance=max(self.level_variance * (1 - gain * share), noise / settings.window),
+            level_variance=max(level * (1 - gain * share), noise / settings.window),
             noise_variance=noise,
             noise_weight=weight,
+            lean=lean,
         )
 
 

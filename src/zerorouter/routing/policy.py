@@ -208,9 +208,10 @@ class PoolScale:
         return cls(p_correct=spreads[0], cost_usd=spreads[1], latency_s=spreads[2])
 
 
-# Of the default pool on 4,000 prompts of the calibration sets, as ``scripts/build_pool_scale.py``
-# prints it. Fixed: a model that joins the pool or a price that changes leaves it as it is.
-POOL_SCALE = PoolScale(p_correct=0.45, cost_usd=0.012, latency_s=20.0)
+# Of the default pool of November 2026 on 3,805 prompts of the calibration sets, as
+# ``scripts/build_pool_scale.py`` prints it. Fixed: a model that joins or a price that changes
+# leaves it as it is.
+POOL_SCALE = PoolScale(p_correct=0.57, cost_usd=0.0135, latency_s=31.0)
 
 PAPER_WEIGHTS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
     {

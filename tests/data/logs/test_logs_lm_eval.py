@@ -7,7 +7,7 @@ import math
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.logs.log_files import (
@@ -140,6 +140,15 @@ def test_a_filter_that_is_not_there_is_refused():
 def test_a_filter_of_unknown_name_is_taken_where_it_is_the_only_one(tmp_path):
     rows = [sample_row({"question": "What?"}, filter='my "own"')]
     assert read_logs([write_samples(tmp_path / "m", rows)]).responses.score.tolist() == [1.0]
+
+
+def test_a_filters_name_may_be_spelled_with_escapes(tmp_path):
+    rows = [
+        sample_row({"question": "Q?"}, right, filter=name) for right, name in ((1, "ä"), (0, "b"))
+    ]
+    path = write_samples(tmp_path / "m", rows)
+    path.write_text(path.read_text("utf-8").replace("ä", "\\u00e4"), encoding="utf-8")
+    assert read_logs([path], filter="ä").responses.score.tolist() == [1.0]
 
 
 # -- metrics -----------------------------------------------------------------------------------
@@ -417,6 +426,7 @@ def test_ordinary_rows_are_cut():
             assert "arguments" not in read
 
 
+@settings(max_examples=40)
 @given(st.lists(tricky, min_size=1, max_size=5))
 def test_compact_and_ordinary_json_read_the_same(tmp_path_factory, texts):
     rows = [sample_row({"question": f"{i} {text}"}) for i, text in enumerate(texts)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.logs.log_files import (
@@ -185,6 +185,7 @@ def logs_of(folder: Path, drawn: list[tuple[str, list[str]]]) -> list[Path]:
     ]
 
 
+@settings(max_examples=30)
 @given(items)
 def test_items_are_known_again_in_the_logs_of_every_tool(tmp_path_factory, drawn):
     """Rendered as lm-eval's documents, Inspect's samples or LLMRouterBench's records."""
@@ -198,6 +199,7 @@ def test_items_are_known_again_in_the_logs_of_every_tool(tmp_path_factory, drawn
         assert known == {tuple(row) for row in logged.digests.tolist()}
 
 
+@settings(max_examples=50)
 @given(items, items)
 def test_every_answer_is_matched_or_not_and_both_are_counted(drawn, others):
     calibrated = digest_array(question_digest(q, options) for q, options in drawn)

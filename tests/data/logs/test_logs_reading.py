@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.data_folders import write_folder
@@ -25,7 +26,14 @@ from zerorouter.data.logs import json_files
 from zerorouter.data.logs.detecting import SOURCES, find_logs, format_of
 from zerorouter.data.logs.json_files import elements, first_keys, loads, members
 from zerorouter.data.logs.reading import READERS, read_logs
-from zerorouter.data.logs.records import RULES, Gathering, LoggedAnswer, Notes, Question
+from zerorouter.data.logs.records import (
+    RULES,
+    Gathering,
+    LoggedAnswer,
+    LoggedAnswers,
+    Notes,
+    Question,
+)
 from zerorouter.errors import DataError, UnknownNameError
 
 # -- telling formats apart ---------------------------------------------------------------------
@@ -172,6 +180,80 @@ def test_logs_are_found_one_by_one(tmp_path):
         next(found)
 
 
+def test_the_documented_example_runs(monkeypatch, capsys):
+    root = Path(__file__).parents[3]
+    monkeypatch.chdir(root)
+    page = (root / "docs" / "logs.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/logs.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert f"print(answers)  # {printed[-1]}" in code
+
+
+TOKENS = (b"null", b"[]", b"{}", b"-1", b"1e999", b'"x"', b"true", b'[[1], {"a": []}]', b"9" * 400)
+FILES = sorted(
+    [
+        *FIXTURES.glob("lm-eval/*/samples_*"),
+        *FIXTURES.glob("inspect/*"),
+        *FIXTURES.glob("wide/*"),
+        *FIXTURES.glob("helm/*/*.json"),
+    ]
+)
+
+
+def put_in_place_of_a_value(raw: bytes, token: bytes, which: int) -> bytes:
+    """``raw`` with ``token`` instead of some JSON value, as a log of another make may have it."""
+    found = list(re.finditer(rb"(?<=: )[^\s]", raw))
+    if not found:
+        return token
+    start = found[which % len(found)].start()
+    text = raw[start:].decode("utf-8")
+    try:
+        _, length = json.JSONDecoder().raw_decode(text)
+    except ValueError:  # inside a text
+        length = 1
+    return raw[:start] + token + text[length:].encode()
+
+
+def read_or_refused(path: Path) -> LoggedAnswers | DataError:
+    try:
+        return read_logs([path], model="m")
+    except DataError as error:
+        return error
+
+
+@settings(max_examples=120)
+@given(
+    source=st.sampled_from(FILES),
+    kind=st.sampled_from(["value", "byte", "cut"]),
+    which=st.integers(0, 2**20),
+    token=st.sampled_from(TOKENS),
+)
+def test_a_damaged_log_is_read_or_refused_with_a_typed_error(
+    tmp_path_factory, source, kind, which, token
+):
+    folder = tmp_path_factory.mktemp("damaged")
+    raw = source.read_bytes()
+    if kind == "cut":
+        raw = raw[: which % len(raw)]
+    elif kind == "byte" or source.suffix in (".eval", ".csv"):
+        raw = bytes([*raw[: which % len(raw)], which % 256, *raw[which % len(raw) + 1 :]])
+    else:
+        raw = put_in_place_of_a_value(raw, token, which)
+    target = folder / source.name
+    if "helm" in source.parts:
+        target = Path(shutil.copytree(source.parent, folder / "run"))
+        (target / source.name).write_bytes(raw)
+    else:
+        target.write_bytes(raw)
+    result = read_or_refused(target)
+    if isinstance(result, DataError):
+        assert str(folder) in str(result)
+    else:
+        assert all(text.strip() for text in result.prompts.texts)
+        "".join([*result.prompts.texts, *result.respondents]).encode()
+
+
 # -- the table of answers ----------------------------------------------------------------------
 
 
@@ -196,6 +278,7 @@ answers = st.lists(
 )
 
 
+@settings(max_examples=50)
 @given(answers)
 def test_rows_are_means_over_repeats_in_any_order(given_answers):
     def gathered(rows):
@@ -269,6 +352,7 @@ def read_small(path: Path, chunk: int, read):
         json_files._CHUNK_CHARS = before
 
 
+@settings(max_examples=50)
 @given(
     value=st.dictionaries(texts, json_values, max_size=5), indent=layout, chunk=st.integers(1, 9)
 )
@@ -279,6 +363,7 @@ def test_members_are_those_of_the_object(tmp_path_factory, value, indent, chunk)
     assert read == list(value.items())
 
 
+@settings(max_examples=50)
 @given(value=st.lists(json_values, max_size=5), indent=layout, chunk=st.integers(1, 9))
 def test_elements_are_those_of_the_array_with_their_lines(tmp_path_factory, value, indent, chunk):
     path = tmp_path_factory.getbasetemp() / "elements.json"
@@ -294,6 +379,7 @@ def test_elements_are_those_of_the_array_with_their_lines(tmp_path_factory, valu
         assert [line for _, line in read] == sorted(line for _, line in read)
 
 
+@settings(max_examples=50)
 @given(value=st.lists(json_values, min_size=1, max_size=5), data=st.data())
 def test_a_cut_array_is_an_error_that_names_a_line(tmp_path_factory, value, data):
     path = tmp_path_factory.getbasetemp() / "cut.json"

@@ -171,9 +171,7 @@ def test_the_95th_percentile_holds_for_drawn_latencies():
     offers = batch(3_000, 6, seed=9)
     free = assign(offers, Bounds(budget_usd=budget(offers, 0.4)))
     limit = 0.75 * free.totals.p95_latency_s
-    found = assign(
-        offers, Bounds(budget_usd=budget(offers, 0.4), max_p95_latency_s=limit)
-    )
+    found = assign(offers, Bounds(budget_usd=budget(offers, 0.4), max_p95_latency_s=limit))
     mean = offers.latency_s[np.arange(3_000), found.choice]
     tail = offers.latency_p95_s[np.arange(3_000), found.choice]
     rng = np.random.default_rng(0)

@@ -132,7 +132,8 @@ def _answer(
         return None
     question = _question(instance, run)
     if question is None:
-        has_media = "multimedia_content" in (instance.get("input") or ())
+        asked = instance.get("input")
+        has_media = isinstance(asked, dict) and "multimedia_content" in asked
         notes.add("media" if has_media else "no_question", place)
         return None
     if run.asks_each_option:
@@ -254,7 +255,7 @@ def _question(instance: Mapping[str, Any], run: _Run) -> Question | None:
         return None
     references = _objects(instance.get("references"))
     texts = [_output(reference) for reference in references]
-    right = [i for i, each in enumerate(references) if "correct" in (each.get("tags") or ())]
+    right = [i for i, each in enumerate(references) if _is_correct(each.get("tags"))]
     is_choice = run.method.startswith("multiple_choice") and len(texts) > 1
     if is_choice:
         reference = LETTERS[right[0]] if right and right[0] < len(LETTERS) else None
@@ -262,6 +263,10 @@ def _question(instance: Mapping[str, Any], run: _Run) -> Question | None:
     else:
         reference, choices = (texts[right[0]] or None) if right else None, ()
     return Question(text=cleaned(text), choices=choices, reference=reference, task=run.task)
+
+
+def _is_correct(tags: Any) -> bool:
+    return isinstance(tags, list) and "correct" in tags
 
 
 def _output(reference: Mapping[str, Any]) -> str:

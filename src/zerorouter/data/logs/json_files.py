@@ -260,8 +260,9 @@ class _Text:
                     error.msg.startswith("Unterminated string")
                     or error.pos >= len(self._window) - _NEAR_END
                 )
+                at = self._at
                 if not (incomplete and self._more()):
-                    self._at = min(error.pos, len(self._window))
+                    self._at = min(self._at + error.pos - at, len(self._window))
                     self.fail(f"what is not JSON ({error.msg})", "a whole JSON file")
             except (RecursionError, ValueError) as error:
                 self.fail(f"what cannot be read ({error})", "JSON of moderate depth")

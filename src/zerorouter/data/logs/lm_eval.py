@@ -11,10 +11,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from zerorouter.data.logs.json_files import json_object, lines, loads, opened
+from zerorouter.data.logs.json_files import json_object, lines, loads
 from zerorouter.data.logs.options import LogOptions
 from zerorouter.data.logs.questions import last_user_message, question_of
 from zerorouter.data.logs.records import LoggedAnswer, Notes, Question
@@ -222,17 +223,16 @@ def _output_chars(replies: Any) -> float:
 # -- what to take -------------------------------------------------------------------------------
 
 
-def _taken_filter(path: Path, run: _Run, notes: Notes, options: LogOptions) -> bytes | None:
-    """The filter whose rows are taken, as JSON text; None where no row names one.
+def _taken_filter(path: Path, run: _Run, notes: Notes, options: LogOptions) -> str | None:
+    """The filter whose rows are taken; None where no row names one.
 
     Rows stand one filter after the other, so all must be known before the first row is read: from
     the results beside the samples, else by a look over the file.
     """
     there = run.filters
     if not there:
-        with opened(path) as stream:
-            texts = dict.fromkeys(map(_filter_of, stream))
-        there = tuple(str(json.loads(text)) for text in texts if text is not None)
+        told = dict.fromkeys(_filter_of(raw) for _, raw in lines(path))
+        there = tuple(name for name in told if name is not None)
     if options.filter is not None and there and options.filter not in there:
         raise fault(
             path,
@@ -243,18 +243,27 @@ def _taken_filter(path: Path, run: _Run, notes: Notes, options: LogOptions) -> b
     taken = options.filter or chosen(there, LM_EVAL_FILTERS)
     if len(there) > 1:
         notes.add("filter", path, detail=f"{taken} of {', '.join(there)}")
-    return json.dumps(taken, ensure_ascii=False).encode() if taken and there else None
+    return taken
 
 
-def _filter_of(line: bytes) -> bytes | None:
-    """The filter that a row names, as JSON text, found without parsing the row.
+def _filter_of(line: bytes) -> str | None:
+    """The filter that a row names, found without parsing the row.
 
     Inside a JSON text quotes are escaped, so the mark can stand for nothing but a key; the row's
     own comes after its document.
     """
     place = line.rfind(_FILTER_KEY)
     text = _TEXT.match(line, place + len(_FILTER_KEY)) if place >= 0 else None
-    return text[1] if text else None
+    return _spoken(text[1]) if text else None
+
+
+@lru_cache(maxsize=256)
+def _spoken(text: bytes) -> str:
+    """A JSON text; a broken one as it is, for its row to be named when it is parsed."""
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return text.decode("utf-8", "replace")
 
 
 def _metric(

@@ -91,12 +91,14 @@ def open_archive(path: Path) -> Iterator[Archive]:
     with opened(path) as stream:
         try:
             archive = zipfile.ZipFile(stream)
-        except (zipfile.BadZipFile, ValueError, struct.error) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             stream.seek(0)
             begun = stream.read(4) == _SIGNATURE
             raise fault(
                 path,
-                found="a ZIP archive that ends early" if begun else f"no ZIP archive ({error})",
+                found=f"a ZIP archive that ends early ({error})"
+                if begun
+                else f"no ZIP archive ({error})",
                 wanted="a whole archive, with its directory at the end",
                 todo="copy it again, or have the tool recover the run that was cut off"
                 if begun

@@ -52,6 +52,7 @@ class ZeroRouter(Method):
         chosen = FittingSettings(
             n_dims=int(settings.get("n_dims", 3)),
             guess_floor=bool(settings.get("guess_floor", True)),
+            n_units=int(settings.get("n_units", FittingSettings.n_units)),
             folds=FOLDS,
             fit_domains=False,
             seed=int(rng.integers(2**31)),

@@ -12,7 +12,7 @@ from zerorouter.errors import InfeasibleError, InputError
 from zerorouter.routing.assignment import limits
 from zerorouter.routing.assignment.latency import ALLOWED_EXCESS, exceedance, percentile_95
 from zerorouter.routing.assignment.offers import Bounds, Offers
-from zerorouter.routing.assignment.programme import Programme, Side, chosen_cells
+from zerorouter.routing.assignment.programme import Prices, Programme, Side, chosen_cells
 from zerorouter.routing.assignment.result import Assignment, Totals
 from zerorouter.routing.assignment.single import thriftiest_choice
 from zerorouter.routing.assignment.solution import Solution, Unreachable
@@ -290,18 +290,6 @@ def reported(
     if confidence is not None and cost_errors is not None:
         spend = spend_of(cost, choice, cost_errors, offers.n_models)
         at_confidence = spend.quantile(confidence)
-    prices = found.prices
-    multipliers = {
-        side.name: float(price)
-        for side, price in zip(programme.sides, prices.sides, strict=True)
-        if price > 0
-    }
-    for name, requests, tokens in zip(
-        offers.models, prices.requests.tolist(), prices.tokens.tolist(), strict=True
-    ):
-        for unit, price in (("requests", requests), ("tokens", tokens)):
-            if price > 0:
-                multipliers[f"capacity {name} {unit}"] = price
     totals = Totals(
         n=offers.n_prompts,
         goal=goal,
@@ -317,7 +305,7 @@ def reported(
         p95_latency_s=p95,
         mean_p_correct=float(p.mean()),
         by_model={offers.models[j]: int(counts[j]) for j in order if counts[j]},
-        multipliers=multipliers,
+        multipliers=_multipliers(offers, programme, found.prices),
     )
     return Assignment(
         models=offers.models,
@@ -327,3 +315,21 @@ def reported(
         latency_s=latency,
         totals=totals,
     )
+
+
+def _multipliers(offers: Offers, programme: Programme, prices: Prices) -> dict[str, float]:
+    """What one more unit of each binding bound would add to the objective."""
+    n = offers.n_prompts
+    weight = n if offers.weight is None else float(offers.weight.sum())
+    # Means are bounded as sums; of a 95th percentile what is priced is one more late request.
+    scale = {"max_mean_latency_s": n, "min_accuracy": -weight}
+    out = {
+        side.name: float(price) * scale.get(side.name, 1.0)
+        for side, price in zip(programme.sides, prices.sides, strict=True)
+        if price > 0
+    }
+    for unit, column in (("requests", prices.requests), ("tokens", prices.tokens)):
+        for name, price in zip(offers.models, column.tolist(), strict=True):
+            if price > 0:
+                out[f"capacity {name} {unit}"] = price
+    return out

@@ -17,8 +17,8 @@ from zerorouter.routing.policy import Policy
 # a cell's own error, one that a model's requests share, one that all share. The last two are
 # printed by benchmarks/spend_coverage.py: models measured on one task, spending on another.
 OWN_SD_LOG = 0.6
-MODEL_SD_LOG = 0.2
-COMMON_SD_LOG = 0.1
+MODEL_SD_LOG = 0.3
+COMMON_SD_LOG = 0.17
 
 
 def offers_of(

@@ -31,7 +31,9 @@ class Totals:
         p95_latency_s: 95th percentile of the latency over the batch, or None.
         mean_p_correct: Mean P(correct), unweighted.
         by_model: How many prompts each model takes, most first.
-        multipliers: What one more unit of each binding bound would add to the objective.
+        multipliers: What one more unit of each binding bound would add to the objective: a dollar
+            of budget, a second of mean latency, 1 of mean accuracy, a request or token of a
+            model's capacity; for the 95th percentile, one more request that may be late.
     """
 
     n: int

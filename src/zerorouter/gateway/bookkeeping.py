@@ -1,0 +1,213 @@
+"""The request path's side of the books: who may come in, and what is written when it is over.
+
+`OpenBooks` keeps none: every client key is accepted and thrown away. `KeptBooks` are the keys,
+budgets and the ledger of `books.Books`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from zerorouter.gateway.accounts import new_id
+from zerorouter.gateway.books import Books
+from zerorouter.gateway.budgets import to_nusd
+from zerorouter.gateway.keys import VirtualKey
+from zerorouter.gateway.ledger.rows import AttemptRow, FeedbackRow, RequestRow
+from zerorouter.gateway.metrics import strongest_cost_usd
+from zerorouter.gateway.records import RequestRecord
+
+_NS = 1_000_000_000
+
+
+class Bookkeeping(Protocol):
+    """Keys, limits, budgets and the ledger, as the request path sees them."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether clients need a key."""
+
+    def authenticate(self, secret: str) -> VirtualKey | None:
+        """The key of a client; None where none is wanted.
+
+        Raises:
+            KeyRefusedError: No such key.
+        """
+
+    def reserve(
+        self, record: RequestRecord, key: VirtualKey, *, worst_usd: float | None, tokens: int
+    ) -> None:
+        """Let a request in, and put aside what it can cost; again before a dearer fallback.
+
+        Raises:
+            AccessError: A limit or a budget stands against it.
+            MissingPriceError: The key has a budget and the model no price.
+            BooksError: The books cannot be kept.
+        """
+
+    def finish(self, record: RequestRecord) -> None:
+        """A request is over: write its row and settle it, before its last byte goes out.
+
+        Raises:
+            BooksError: It could not be written.
+        """
+
+    def feedback(self, decision_id: str, score: float, key: VirtualKey | None) -> None:
+        """Keep a score for a decision, before it is acknowledged.
+
+        Raises:
+            BooksError: It could not be written.
+        """
+
+    def close(self) -> None:
+        """Write what is waiting."""
+
+
+class OpenBooks:
+    """No keys, no ledger."""
+
+    has_keys = False
+
+    def authenticate(self, secret: str) -> VirtualKey | None:
+        """Everyone is welcome; the secret is thrown away."""
+        del secret
+        return None
+
+    def reserve(
+        self, record: RequestRecord, key: VirtualKey, *, worst_usd: float | None, tokens: int
+    ) -> None:
+        """Nothing stands against it."""
+
+    def finish(self, record: RequestRecord) -> None:
+        """Nothing to write."""
+
+    def feedback(self, decision_id: str, score: float, key: VirtualKey | None) -> None:
+        """Nothing to write."""
+
+    def close(self) -> None:
+        """Nothing is waiting."""
+
+
+class KeptBooks:
+    """Keys, accounts and ledger of a folder."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether any key was ever made; with keys made and revoked nobody comes in."""
+        return len(self._books.keys) > 0
+
+    def authenticate(self, secret: str) -> VirtualKey | None:
+        """The key of a client; None as long as there are no keys.
+
+        Raises:
+            KeyRefusedError: No such key.
+        """
+        if not self.has_keys:
+            return None
+        return self._books.keys.authenticate(secret, mono_ns=time.monotonic_ns())
+
+    def reserve(
+        self, record: RequestRecord, key: VirtualKey, *, worst_usd: float | None, tokens: int
+    ) -> None:
+        """See `Bookkeeping.reserve`. What earlier attempts can have cost stays put aside."""
+        worst = None if worst_usd is None else to_nusd(worst_usd, up=True)
+        held = record.reservation
+        if held is None:
+            record.reservation = self._books.admit(
+                key,
+                request_id=record.request_id,
+                worst_nusd=worst,
+                tokens=tokens,
+                now_ns=record.started_ns,
+                mono_ns=time.monotonic_ns(),
+            )
+        elif worst is None or worst > held.amount_nusd:
+            record.reservation = self._books.accounts.resize(
+                held, worst_nusd=worst, now_ns=time.time_ns()
+            )
+
+    def finish(self, record: RequestRecord) -> None:
+        """See `Bookkeeping.finish`."""
+        self._books.finish(record.reservation, row_of(record))
+
+    def feedback(self, decision_id: str, score: float, key: VirtualKey | None) -> None:
+        """See `Bookkeeping.feedback`."""
+        now_ns = time.time_ns()
+        self._books.keep(
+            FeedbackRow(
+                id=new_id(now_ns),
+                received_ns=now_ns,
+                decision_id=decision_id,
+                score=score,
+                key_id=None if key is None else key.id,
+            )
+        )
+
+    def close(self) -> None:
+        """Store what there is."""
+        self._books.close()
+
+
+def row_of(record: RequestRecord) -> RequestRow:
+    """The ledger's row of a request that is over."""
+    usage, decision = record.usage, record.decision
+    attempts = tuple(
+        AttemptRow(
+            n=n,
+            model=attempt.model,
+            upstream=attempt.upstream,
+            started_ns=record.started_ns + int(attempt.started_s * _NS),
+            status=attempt.status,
+            outcome=attempt.outcome,
+            latency_s=attempt.seconds,
+        )
+        for n, attempt in enumerate(record.attempts)
+    )
+    expected: dict[str, float | int | None] = {}
+    if decision is not None:
+        estimates, at = decision.weighing.estimates, decision.weighing.chosen
+        strongest = strongest_cost_usd(decision)
+        expected = {
+            "expected_cost_nusd": _nusd(decision.cost_usd),
+            "baseline_cost_nusd": _nusd(strongest),
+            "p_correct": decision.p_correct,
+            "expected_output_tokens": float(estimates.output_tokens[0, at]),
+            "expected_latency_s": decision.latency_s,
+        }
+    return RequestRow(
+        id=record.request_id,
+        started_ns=record.started_ns,
+        decision_id=None if decision is None else decision.decision_id,
+        key_id=record.key_id or None,
+        policy=record.policy,
+        session=record.session_id,
+        api=record.api.value,
+        asked_model=record.requested,
+        model=record.model or None,
+        upstream=record.upstream or None,
+        stream=record.stream,
+        status=None if record.outcome == "left" else record.status,
+        outcome=record.outcome,
+        error=record.error,
+        input_tokens=None if usage is None else usage.input_tokens,
+        cached_input_tokens=None if usage is None else usage.cached_tokens,
+        cache_write_tokens=None if usage is None else usage.cache_write_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        reasoning_tokens=None if usage is None else usage.reasoning_tokens,
+        estimated=record.is_estimated,
+        cost_nusd=_nusd(record.cost_usd),
+        latency_s=record.seconds,
+        ttft_s=record.ttft_s,
+        tpot_s=record.tpot_s,
+        overhead_s=record.overhead_s,
+        profile_version=None if decision is None else decision.space_version,
+        attempts=attempts,
+        **expected,  # type: ignore[arg-type]  # each by its name
+    )
+
+
+def _nusd(usd: float | None) -> int | None:
+    return None if usd is None or usd != usd else to_nusd(usd)

@@ -1,0 +1,232 @@
+"""The server: uvicorn, with what it lacks added at the connection.
+
+- a limit on the time that a request's line and headers may take (slow loris)
+- a connection that is lost ends its request at once: no task that waits for it is needed
+- a stop that drains: no new connections, running streams get their time, then are ended in words
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from zerorouter.errors import ZeroRouterError, require_extra
+from zerorouter.gateway.logs import JsonLog, LoggingBridge
+from zerorouter.gateway.watching import EXTENSION, Watch
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from zerorouter.gateway.serving import Gateway
+
+PACKAGES: Final = ("aiohttp", "httptools", "orjson", "prometheus_client", "uvicorn")
+KEEP_ALIVE_S: Final = 75
+BACKLOG: Final = 4_096
+
+
+def require_server() -> None:
+    """Refuse to go on without the packages of the extra.
+
+    Raises:
+        MissingExtraError: One is missing; the message has the install line.
+    """
+    for module in PACKAGES:
+        require_extra(module, "gateway", "The gateway")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ZeroRouterError: The address is taken, or no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ZeroRouterError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port, or 0 "
+            "for a free one"
+        ) from error
+    listening.setblocking(False)
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """Where a socket listens."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(
+    app: Any, *, head_s: float, drain_s: float, lifespan: bool, on_stop: Callable[[], None]
+) -> uvicorn.Server:
+    """A uvicorn server of our kind.
+
+    Args:
+        app: The ASGI application.
+        head_s: Longest time for a request's line and headers.
+        drain_s: Longest time for what is running when it stops.
+        lifespan: Whether the application starts and stops with it.
+        on_stop: Called when it is told to stop, before it drains.
+    """
+    import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Protocol(HttpToolsProtocol):
+        """One client's connection; is a `watching.Connection`."""
+
+        watch: Watch | None = None
+        _head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)  # type: ignore[arg-type]
+            self._await_head()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+            if self._head_timer is None:
+                self._await_head()
+
+        def on_headers_complete(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+            if self.watch is not None:
+                self.watch.leave()
+
+        def close(self) -> None:
+            if self.transport is not None:
+                self.transport.close()
+
+        def _await_head(self) -> None:
+            self._head_timer = self.loop.call_later(head_s, self._head_is_late)
+
+        def _head_is_late(self) -> None:
+            self._head_timer = None
+            if self.transport.is_closing():
+                return
+            if self.cycle is not None and not self.cycle.response_complete:
+                return  # a request is being served; the next one's head may wait for its turn
+            self.transport.write(
+                b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            self.transport.close()
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            on_stop()
+            await super().shutdown(sockets)
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn raises the signal again once it has stopped, which would end the process as
+            # if killed; a stop that was asked for ends well.
+            if threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            asked = (signal.SIGINT, signal.SIGTERM)
+            before = [signal.signal(number, self.handle_exit) for number in asked]
+            try:
+                yield
+            finally:
+                for number, handler in zip(asked, before, strict=True):
+                    signal.signal(number, handler)
+
+    return Server(
+        uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            lifespan="on" if lifespan else "off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(round(drain_s), 1),
+        )
+    )
+
+
+def run_servers(
+    servers: list[tuple[uvicorn.Server, socket.socket]],
+    background: Callable[[], list[asyncio.Task[None]]],
+    on_ready: Callable[[list[str]], None],
+) -> None:
+    """Serve until told to stop, on uvloop where it is installed.
+
+    Args:
+        servers: With their sockets; the first one takes the signals, the others stop with it.
+        background: Starts tasks that run meanwhile.
+        on_ready: Called with the URLs once connections are taken.
+    """
+
+    async def main() -> None:
+        first = servers[0][0]
+        serving = [asyncio.ensure_future(s.serve(sockets=[at])) for s, at in servers]
+        while not all(s.started for s, _ in servers) and not any(t.done() for t in serving):
+            await asyncio.sleep(0.002)
+        tasks: list[asyncio.Task[None]] = []
+        if all(s.started for s, _ in servers):
+            tasks = background()
+            # What is here now stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            on_ready([url_of(at) for _, at in servers])
+        try:
+            await serving[0]
+        finally:
+            for server, _ in servers[1:]:
+                server.should_exit = True
+            first.should_exit = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*serving[1:], *tasks, return_exceptions=True)
+
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    if importlib.util.find_spec("uvloop") is not None:
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def take_library_logs(log: JsonLog) -> None:
+    """Let what uvicorn, asyncio and aiohttp log go into ``log``."""
+    bridge = LoggingBridge(log)
+    for name in ("uvicorn.error", "asyncio", "aiohttp"):
+        logger = logging.getLogger(name)
+        logger.handlers = [bridge]
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+
+
+def stopping(gateway: Gateway) -> Callable[[], None]:
+    """What is to happen as the server begins to stop."""
+
+    def stop() -> None:
+        gateway.draining = True
+
+    return stop

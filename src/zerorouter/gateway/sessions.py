@@ -1,0 +1,59 @@
+"""Which model holds a session's prompt cache: a bounded memory of what has been served.
+
+A session is named by the client and lives under its key, so that nobody reads another's. What is
+remembered is how many tokens of its conversation each model has seen lately; the router bills
+these at the price of cached input, so that a switch has to pay for the cache that it loses.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from zerorouter.serving_config import SessionSettings
+
+MODELS_PER_SESSION = 4
+"""A session that jumps about keeps the caches of this many models in mind."""
+
+
+class Sessions:
+    """The memory, least recently used first out."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self._settings = settings
+        self._held: OrderedDict[tuple[str, str], dict[str, tuple[float, float]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def cached_tokens(self, key: str, session: str, now: float) -> dict[str, float] | None:
+        """Tokens that models' caches still hold of a session; None where none does.
+
+        Args:
+            key: Name of the client's key.
+            session: The client's name of the session.
+            now: Seconds of a monotonic clock.
+        """
+        held = self._held.get((key, session))
+        if held is None:
+            return None
+        since = now - self._settings.cache_lifetime_s
+        return {model: tokens for model, (tokens, at) in held.items() if at >= since} or None
+
+    def note(self, key: str, session: str, model: str, tokens: float, now: float) -> None:
+        """A model has served a session and now holds ``tokens`` of it."""
+        if not self._settings.keep:
+            return
+        held = self._held.setdefault((key, session), {})
+        self._held.move_to_end((key, session))
+        held.pop(model, None)
+        held[model] = (tokens, now)
+        while len(held) > MODELS_PER_SESSION:
+            del held[next(iter(held))]
+        while len(self._held) > self._settings.keep:
+            self._held.popitem(last=False)
+
+    def resized(self, settings: SessionSettings) -> None:
+        """Take other settings; what is too much goes."""
+        self._settings = settings
+        while len(self._held) > settings.keep:
+            self._held.popitem(last=False)
