@@ -32,8 +32,9 @@ SIZES = (0, 32, 64, 128, 256)
 SHIPPED = "128 units"
 TARGET = Path(__file__).parent.parent / "docs" / "results"
 TEXT = (
-    "A train leaves the station at 14:05 and travels 120 km at an average speed of 80 km/h before it "
-    "stops for ten minutes. It then travels another 60 km at 90 km/h. At what time does it arrive, "
+    "A train leaves the station at 14:05 and travels 120 km at an average speed of 80 km/h before "
+    "it stops for ten minutes. It then travels another 60 km at 90 km/h. At what time does it "
+    "arrive, "
     "and what is the average speed over the whole trip including the stop?"
 )
 RUNS = 600
@@ -98,8 +99,8 @@ def judged(p: FloatArray, truth: FloatArray) -> tuple[float, float]:
     losses, areas = [], []
     for forecast, y in zip(p, truth, strict=True):
         seen = ~np.isnan(y)
-        losses.append(log_loss(forecast[seen], y[seen]))
-        areas.append(auc(forecast[seen], y[seen]))
+        losses.append(log_loss(forecast[seen], y[seen]) or np.nan)
+        areas.append(auc(forecast[seen], y[seen]) or np.nan)
     return float(np.mean(losses)), float(np.nanmean(areas))
 
 
@@ -117,30 +118,30 @@ def reading_time(predictor: object, accuracy: str) -> float:
 def table(points: list[Point]) -> str:
     """The page."""
     head = " | ".join(f"{name}, log-loss / AUC" for name in DATASETS)
-    rows = "\n".join(
-        f"| {'**' if p.name == SHIPPED else ''}{p.name}{'** (shipped)' if p.name == SHIPPED else ''} "
-        f"| {p.microseconds:.0f} | "
-        + " | ".join(f"{a:.4f} / {b:.4f}" for a, b in zip(p.loss, p.auc, strict=True))
-        + " |"
-        for p in points
-    )
+    rows = []
+    for point in points:
+        name = f"**{point.name}** (shipped)" if point.name == SHIPPED else point.name
+        quality = [f"{a:.4f} / {b:.4f}" for a, b in zip(point.loss, point.auc, strict=True)]
+        rows.append(" | ".join([f"| {name}", f"{point.microseconds:.0f}", *quality]) + " |")
+    today = datetime.date.today().isoformat()
+    listed = "\n".join(rows)
     return f"""# Quality against microseconds
 
-Random split (repetition 0), all labels, means over the calibration models on held-out prompts; time from the
-text of a 64-token prompt to its item parameters, one thread, median of {RUNS}. Measured on
-{datetime.date.today().isoformat()} with `python scripts/quality_frontier.py --data DATA`. `forest` is
+Random split (repetition 0), all labels, means over the calibration models on held-out prompts;
+time from the text of a 64-token prompt to its item parameters, one thread, median of {RUNS}.
+Measured on {today} with `python scripts/quality_frontier.py --data DATA`. `forest` is
 `accuracy="full"`, the method `zerorouter_full` of the evaluation.
 
 | reading | microseconds | {head} |
 | --- | ---: | {" | ".join("---" for _ in DATASETS)} |
-{rows}
+{listed}
 
 ![log-loss against microseconds](frontier.svg)
 """
 
 
 def figure(points: list[Point]) -> str:
-    """A panel per data set, log-loss against microseconds (log scale)."""
+    """A panel per data set, log-loss against microseconds (log scale), as SVG."""
     width, height, margin = 420, 300, 56
     panels = []
     x = np.log([p.microseconds for p in points])
@@ -148,22 +149,24 @@ def figure(points: list[Point]) -> str:
         y = np.array([p.loss[k] for p in points])
         across = margin + (x - x.min()) / max(np.ptp(x), 1e-9) * (width - 2 * margin)
         down = margin + (y.max() - y) / max(np.ptp(y), 1e-9) * (height - 2 * margin)
-        down = height - down  # better, that is lower, log-loss lies lower
-        marks = "".join(
-            f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{"#1d4ed8" if p.name == SHIPPED else "#64748b"}"/>'
-            f'<text x="{a + 7:.1f}" y="{b - 6:.1f}">{p.name}, {p.microseconds:.0f} us, {p.loss[k]:.4f}</text>'
-            for a, b, p in zip(across, down, points, strict=True)
-        )
+        marks = []
+        for a, b, point in zip(across, down, points, strict=True):
+            colour = "#1d4ed8" if point.name == SHIPPED else "#64748b"
+            label = f"{point.name}, {point.microseconds:.0f} us, {point.loss[k]:.4f}"
+            marks.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}"/>')
+            marks.append(f'<text x="{a + 7:.1f}" y="{b - 6:.1f}">{label}</text>')
+        frame = f'width="{width}" height="{height - 48}" fill="none" stroke="#cbd5e1"'
         panels.append(
-            f'<g transform="translate({k * (width + 60)},0)">'
-            f'<rect x="20" y="24" width="{width}" height="{height - 48}" fill="none" stroke="#cbd5e1"/>'
-            f'<text x="24" y="16" font-weight="bold">{name}: log-loss (lower is better)</text>'
-            f'<text x="{width / 2}" y="{height - 6}">microseconds per prompt, log scale</text>{marks}</g>'
+            f'<g transform="translate({k * (width + 60)},0)"><rect x="20" y="24" {frame}/>'
+            f'<text x="24" y="16" font-weight="bold">{name}: log-loss, lower is better</text>'
+            f'<text x="{width / 2}" y="{height - 6}">microseconds per prompt, log scale</text>'
+            f"{''.join(marks)}</g>"
         )
+    size = f'width="{2 * (width + 60) + 60}" height="{height}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * (width + 60) + 60}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="11" fill="#0f172a">'
-        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(panels)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui, sans-serif" '
+        'font-size="11" fill="#0f172a"><rect width="100%" height="100%" fill="#ffffff"/>'
+        f"{''.join(panels)}</svg>\n"
     )
 
 

@@ -16,7 +16,10 @@ ROOT = Path(zerorouter.__file__).parent
 LAYERS = (
     ("errors", "arrays", "paths", "_version"),
     ("prices",),
-    ("data", "catalog", "price_lists", "config", "serving_config", "artifacts", "linking", "covariates"),
+    (
+        *("data", "catalog", "price_lists", "config", "serving_config"),
+        *("artifacts", "linking", "covariates"),
+    ),
     ("irt",),
     ("predict",),
     ("space", "known_items"),

@@ -22,10 +22,25 @@ from zerorouter.errors import (
 )
 from zerorouter.fitting.lengths import length_prior
 from zerorouter.known_items import load_known_items
-from zerorouter.onboarding.evidence import Answer, Source, calibrated_index, key_of
+from zerorouter.onboarding.evidence import (
+    Answer,
+    PredictedItem,
+    ReportedScore,
+    Source,
+    calibrated_index,
+    key_of,
+)
 from zerorouter.onboarding.outlook import Targets
 from zerorouter.prices import Price
-from zerorouter.profiles import Profile, ProfileStore, join, learned, refitted
+from zerorouter.profiles import (
+    AnswerLengths,
+    Profile,
+    ProfileStore,
+    Speed,
+    join,
+    learned,
+    refitted,
+)
 from zerorouter.router import Router
 from zerorouter.space import LatentSpace
 
@@ -131,6 +146,117 @@ def test_a_source_that_comes_again_takes_the_place_of_the_old():
         **surroundings(),
     ).profile
     assert again.to_json() == profile().to_json()
+
+
+GOLDEN = """\
+{
+ "ability": [0.5, -0.25],
+ "ability_covariance": [[0.04, 0.01], [0.01, 0.09]],
+ "card": {"family": "nova", "name": "nova-1", "price": {"input_usd_per_mtok": 1.0, \
+"kind": "list", "output_usd_per_mtok": 2.0}, "ttft_s": 0.3},
+ "date": "2026-11-22",
+ "expected_accuracy": {"code": [0.5, 0.4, 0.6], "law": [0.7, 0.6, 0.8]},
+ "format": "zerorouter-profile",
+ "leaning_variance": 0.5,
+ "leanings": [0.1, -0.2],
+ "lengths": {"n": 2, "offset": 0.1, "offset_sd": 0.2, "pivot": 5.0, "sd": 0.6, "slope": 0.0, \
+"stretch": -0.1},
+ "model": "nova-1",
+ "n_answers": 2,
+ "predictive_sd": 0.0812,
+ "probation": true,
+ "space": "2026-11-22-0c35ed9e",
+ "speed": {"n": 2, "tpot_s": 0.01235, "ttft_s": 0.3457},
+ "version": 1,
+ "warnings": ["check the grader"],
+ "sources": [
+  {
+   "date": "2026-11-22",
+   "facts": {"anchors": "mine", "endpoint": "http://127.0.0.1/v1"},
+   "id": "anchors:1",
+   "kind": "anchors",
+   "space": "2026-11-22-0c35ed9e",
+   "answers": [
+    {"end_to_end_s": 0.5, "key": "00ff00ff00ff00ff", "kind": "law", "log_length": 4.5, \
+"ref": "mine/1", "score": 1.0, "tokens": 12.0, "ttft_s": 0.2},
+    {"item": {"a": [1.0, 0.5], "c": 0.25, "d": -0.5, "facets": [0.01], "kind": "mine", \
+"scale": 1.2, "shift": 0.3}, "kind": "mine", "ref": "mine/2", "score": 0.5}
+   ]
+  },
+  {
+   "date": "2026-11-20",
+   "facts": {},
+   "id": "score:gsm8k",
+   "kind": "score",
+   "reported": {"benchmark": "gsm8k", "score": 0.9, "sd": 0.04, "tasks": ["zeroeval/*gsm*"]},
+   "space": "2026-11-22-0c35ed9e"
+  }
+ ]
+}
+"""
+
+
+def golden_profile() -> Profile:
+    version = "2026-11-22-0c35ed9e"
+    item = PredictedItem(
+        discrimination=(1.0, 0.5),
+        intercept=-0.5,
+        guessing=0.25,
+        effect_scale=1.2,
+        shift_variance=0.3,
+        kind="mine",
+        facets=(0.01,),
+    )
+    answered = (
+        Answer(
+            ref="mine/1",
+            score=1.0,
+            key="00ff00ff00ff00ff",
+            kind="law",
+            tokens=12.0,
+            log_length=4.5,
+            ttft_s=0.2,
+            end_to_end_s=0.5,
+        ),
+        Answer(ref="mine/2", score=0.5, kind="mine", item=item),
+    )
+    reported = ReportedScore(benchmark="gsm8k", score=0.9, sd=0.04, tasks=("zeroeval/*gsm*",))
+    return Profile(
+        card=ModelSpec(name="nova-1", family="nova", price=PRICE, ttft_s=0.3),
+        space_version=version,
+        date="2026-11-22",
+        ability=np.array([0.5, -0.25]),
+        covariance=np.array([[0.04, 0.01], [0.01, 0.09]]),
+        leanings=np.array([0.1, -0.2]),
+        leaning_variance=0.5,
+        lengths=AnswerLengths(
+            offset=0.1, offset_sd=0.2, slope=0.0, stretch=-0.1, pivot=5.0, sd=0.6, n=2
+        ),
+        speed=Speed(ttft_s=0.34567, tpot_s=0.012345, n=2),
+        predictive_sd=0.08123,
+        probation=True,
+        expected_accuracy={"law": (0.7, 0.6, 0.8), "code": (0.5, 0.4, 0.6)},
+        sources=(
+            Source(
+                id="anchors:1",
+                kind="anchors",
+                date="2026-11-22",
+                space=version,
+                answers=answered,
+                facts={"endpoint": "http://127.0.0.1/v1", "anchors": "mine"},
+            ),
+            Source(
+                id="score:gsm8k", kind="score", date="2026-11-20", space=version, reported=reported
+            ),
+        ),
+        warnings=("check the grader",),
+    )
+
+
+def test_the_file_is_the_golden_one():
+    """Byte by byte: whoever keeps profiles in git sees no change that is none."""
+    assert golden_profile().to_json() == GOLDEN
+    assert Profile.from_json(GOLDEN).sources == golden_profile().sources
 
 
 # -- the store -----------------------------------------------------------------------------------

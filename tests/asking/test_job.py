@@ -363,6 +363,18 @@ def test_a_fault_that_lasts_ends_in_a_report_with_what_was_saved(
     assert ProfileStore(tmp_path / "profiles").load("newcomer").n_answers == 8
 
 
+def test_after_an_outage_the_same_command_asks_what_is_missing(server, tmp_path, toy_folder):
+    server.set_faults([f"{UPSTREAM}:500"])
+    with pytest.raises(NoEligibleModelError):
+        onboard_toy(server.url, tmp_path, toy_folder, retries=0)
+    server.set_faults([f"{UPSTREAM}:413x1"])
+    refused = onboard_toy(server.url, tmp_path, toy_folder)
+    assert (refused.n_anchors, len(refused.failed)) == (11, 1)
+    server.forget_calls()
+    again = onboard_toy(server.url, tmp_path, toy_folder)
+    assert (again.n_anchors, calls(server)) == (11, [])
+
+
 def test_a_fault_from_the_first_call_on_says_what_happened(server, tmp_path, toy_folder):
     server.set_faults([f"{UPSTREAM}:500"])
     with pytest.raises(NoEligibleModelError, match=r"answered nothing: the endpoint: .*HTTP 500"):

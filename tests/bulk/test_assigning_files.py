@@ -6,6 +6,7 @@ import csv
 import json
 import threading
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from zerorouter.routing.assignment.offers import Bounds, Capacity
 COLUMNS = ["prompt_id", "model", "p_correct", "cost_usd", "latency_s"]
 
 
+@cache
 def texts(n, seed=0):
     return [row["text"] for row in simulated_prompts(n, seed)[0]]
 
@@ -34,8 +36,13 @@ def write(path, texts, **extra):
     return path
 
 
-def least(texts) -> float:
-    return float(toy_router().offers(texts).cost_usd.min(axis=1).sum(dtype=np.float64))
+def least(asked) -> float:
+    return _least(tuple(sorted(asked)))
+
+
+@cache
+def _least(asked) -> float:
+    return float(toy_router().offers(asked).cost_usd.min(axis=1).sum(dtype=np.float64))
 
 
 def read(path):
@@ -48,8 +55,8 @@ def read(path):
 @pytest.fixture
 def short_streams(monkeypatch):
     """Streams as small as tests: blocks, sample and tail of a few hundred."""
-    monkeypatch.setattr(files, "SAMPLE", 600)
-    monkeypatch.setattr(files, "TAIL", 400)
+    monkeypatch.setattr(files, "SAMPLE", 300)
+    monkeypatch.setattr(files, "TAIL", 200)
     monkeypatch.setattr("zerorouter.bulk.prompts.BLOCK", 100)
 
 
@@ -81,9 +88,10 @@ def test_csv_and_parquet_hold_the_same_rows(tmp_path):
     assert read(tmp_path / "a.csv") == spelled
 
 
+@pytest.mark.usefixtures("short_streams")
 @pytest.mark.parametrize("order", ["as drawn", "short first", "short last"])
-def test_a_stream_keeps_the_budget_and_comes_close_to_the_whole(tmp_path, short_streams, order):
-    asked = texts(2_000, seed=2)
+def test_a_stream_keeps_the_budget_and_comes_close_to_the_whole(tmp_path, order):
+    asked = texts(900, seed=2)
     if order != "as drawn":
         asked = sorted(asked, key=len, reverse=order == "short last")
     budget = 3 * least(asked)
@@ -97,50 +105,53 @@ def test_a_stream_keeps_the_budget_and_comes_close_to_the_whole(tmp_path, short_
         BulkSettings(in_memory=0),
     )
     rows = read(tmp_path / "a.jsonl")
-    assert [row["prompt_id"] for row in rows] == [f"q{i}" for i in range(2_000)]
+    assert [row["prompt_id"] for row in rows] == [f"q{i}" for i in range(900)]
     assert sum(row["cost_usd"] for row in rows) <= budget * (1 + 1e-12)
     assert streamed.spend_usd > 0.99 * budget
     assert streamed.bound >= whole.objective
     assert streamed.objective <= whole.bound
-    assert streamed.gap < 0.003
+    assert streamed.gap < 0.006
     assert streamed.p95_latency_s == pytest.approx(whole.p95_latency_s, rel=0.02)
 
 
-def test_a_stream_keeps_capacities_and_mean_latency(tmp_path, short_streams):
-    asked = texts(1_500, seed=3)
+@pytest.mark.usefixtures("short_streams")
+def test_a_stream_keeps_capacities_and_mean_latency(tmp_path):
+    asked = texts(800, seed=3)
     free = toy_router().assign(asked, budget_usd=3 * least(asked), exact=False).totals
     bounds = Bounds(
         budget_usd=3 * least(asked),
         max_mean_latency_s=free.mean_latency_s * 1.001,
-        capacity={"*": Capacity(requests=400)},
+        capacity={"*": Capacity(requests=240)},
     )
     source = write(tmp_path / "p.jsonl", asked)
     found = assign_file(
         toy_router(), source, tmp_path / "a.jsonl", bounds, BulkSettings(in_memory=0)
     )
-    assert max(found.by_model.values()) <= 400
+    assert max(found.by_model.values()) <= 240
     assert found.mean_latency_s <= bounds.max_mean_latency_s
     assert found.spend_usd <= bounds.budget_usd
     assert found.gap < 0.02
 
 
-def test_a_stream_reaches_an_accuracy_floor_cheaply(tmp_path, short_streams):
-    asked = texts(1_500, seed=4)
-    source = write(tmp_path / "p.jsonl", asked, weight=[1 + i % 3 for i in range(1_500)])
+@pytest.mark.usefixtures("short_streams")
+def test_a_stream_reaches_an_accuracy_floor_cheaply(tmp_path):
+    asked = texts(800, seed=4)
+    source = write(tmp_path / "p.jsonl", asked, weight=[1 + i % 3 for i in range(800)])
     bounds = Bounds(min_accuracy=0.5)
     streamed = assign_file(
         toy_router(), source, tmp_path / "a.jsonl", bounds, BulkSettings(in_memory=0)
     )
     whole = assign_file(toy_router(), source, tmp_path / "b.jsonl", bounds)
     p = np.array([row["p_correct"] for row in read(tmp_path / "a.jsonl")])
-    assert np.average(p, weights=[1 + i % 3 for i in range(1_500)]) >= 0.5
+    assert np.average(p, weights=[1 + i % 3 for i in range(800)]) >= 0.5
     assert streamed.goal == "cost"
     assert whole.spend_usd <= streamed.spend_usd * (1 + 1e-6)
     assert streamed.spend_usd <= 1.02 * whole.spend_usd
 
 
-def test_a_stream_keeps_the_budget_with_confidence(tmp_path, short_streams):
-    asked = texts(1_500, seed=5)
+@pytest.mark.usefixtures("short_streams")
+def test_a_stream_keeps_the_budget_with_confidence(tmp_path):
+    asked = texts(800, seed=5)
     budget = 4 * least(asked)
     source = write(tmp_path / "p.jsonl", asked)
     found = assign_file(
@@ -155,19 +166,21 @@ def test_a_stream_keeps_the_budget_with_confidence(tmp_path, short_streams):
     assert found.gap < 0.01
 
 
-def test_streams_are_deterministic(tmp_path, short_streams):
-    source = write(tmp_path / "p.jsonl", texts(1_200, seed=6))
+@pytest.mark.usefixtures("short_streams")
+def test_streams_are_deterministic(tmp_path):
+    source = write(tmp_path / "p.jsonl", texts(700, seed=6))
     bounds = Bounds(budget_usd=0.2)
     for name in ("a.jsonl", "b.jsonl"):
         assign_file(toy_router(), source, tmp_path / name, bounds, BulkSettings(in_memory=0))
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
-def test_a_stream_that_cannot_be_names_what_would_do(tmp_path, short_streams):
-    asked = texts(1_200, seed=7)
+@pytest.mark.usefixtures("short_streams")
+def test_a_stream_that_cannot_be_names_what_would_do(tmp_path):
+    asked = texts(700, seed=7)
     needed = least(asked)
     source = write(tmp_path / "p.jsonl", asked)
-    with pytest.raises(InfeasibleError, match="by a sample of 600") as caught:
+    with pytest.raises(InfeasibleError, match="by a sample of 300") as caught:
         assign_file(
             toy_router(),
             source,
@@ -175,12 +188,13 @@ def test_a_stream_that_cannot_be_names_what_would_do(tmp_path, short_streams):
             Bounds(budget_usd=0.5 * needed),
             BulkSettings(in_memory=0),
         )
-    assert caught.value.nearest == pytest.approx(needed, rel=0.05)
+    assert caught.value.nearest == pytest.approx(needed, rel=0.1)
     assert not list(tmp_path.glob("*a.jsonl*"))
 
 
-def test_a_tight_stream_starts_again_rather_than_fail(tmp_path, short_streams):
-    asked = texts(1_500, seed=8)
+@pytest.mark.usefixtures("short_streams")
+def test_a_tight_stream_starts_again_rather_than_fail(tmp_path):
+    asked = texts(800, seed=8)
     source = write(tmp_path / "p.jsonl", asked)
     found = assign_file(
         toy_router(),
@@ -189,7 +203,7 @@ def test_a_tight_stream_starts_again_rather_than_fail(tmp_path, short_streams):
         Bounds(budget_usd=1.0001 * least(asked)),
         BulkSettings(in_memory=0),
     )
-    assert len(read(tmp_path / "a.jsonl")) == 1_500
+    assert len(read(tmp_path / "a.jsonl")) == 800
     assert found.spend_usd <= 1.0001 * least(asked)
 
 
@@ -249,11 +263,12 @@ def test_nothing_is_left_behind_where_a_prompt_is_broken(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"p.jsonl", "a.csv"}
 
 
+@pytest.mark.usefixtures("short_streams")
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
-def test_nothing_is_left_behind_where_the_stream_breaks_off(tmp_path, short_streams, name):
+def test_nothing_is_left_behind_where_the_stream_breaks_off(tmp_path, name):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
-    source = write(tmp_path / "p.jsonl", [*texts(1_400), " "])
+    source = write(tmp_path / "p.jsonl", [*texts(700), " "])
     with pytest.raises(PromptError):
         assign_file(
             toy_router(), source, tmp_path / name, Bounds(budget_usd=9.0), BulkSettings(in_memory=0)
@@ -261,12 +276,13 @@ def test_nothing_is_left_behind_where_the_stream_breaks_off(tmp_path, short_stre
     assert {p.name for p in tmp_path.iterdir()} == {"p.jsonl"}
 
 
-def test_while_it_is_written_the_old_file_stands(tmp_path, short_streams):
-    source = write(tmp_path / "p.jsonl", texts(1_200))
+@pytest.mark.usefixtures("short_streams")
+def test_while_it_is_written_the_old_file_stands(tmp_path):
+    source = write(tmp_path / "p.jsonl", texts(700))
     (tmp_path / "a.jsonl").write_text("before")
     seen = set()
 
-    def look(stage, share):
+    def look(_stage, _share):
         seen.add((tmp_path / "a.jsonl").read_text())
 
     assign_file(
@@ -278,7 +294,7 @@ def test_while_it_is_written_the_old_file_stands(tmp_path, short_streams):
         look,
     )
     assert seen == {"before"}
-    assert len(read(tmp_path / "a.jsonl")) == 1_200
+    assert len(read(tmp_path / "a.jsonl")) == 700
 
 
 def test_a_full_disk_is_a_typed_error(tmp_path, monkeypatch):

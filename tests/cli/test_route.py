@@ -210,7 +210,7 @@ def test_bad_input_is_one_line_on_standard_error_and_exit_code_1(args, told):
         (["route", SUM, "--max-latency", "soon"], "'soon' is not a valid float"),
         (["route", "two", "prompts"], "unexpected extra argument"),
         (["rout", SUM], "unknown command 'rout'; did you mean 'route'?"),
-        (["fly"], "unknown command 'fly'; known: calibrate, config"),
+        (["fly"], "unknown command 'fly'; known: "),
     ],
 )
 def test_wrong_usage_is_exit_code_2(args, told):

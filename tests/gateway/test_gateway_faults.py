@@ -21,7 +21,7 @@ ASK = [{"role": "user", "content": "What is 17 * 23?"}]
 QUICK = Retries(backoff_s=0.01)
 
 
-def chat(gateway: RunningGateway, model: str = "zerorouter/cost", **more: object):  # noqa: ANN201
+def chat(gateway: RunningGateway, model: str = "zerorouter/cost", **more: object):
     return fetch(
         f"{gateway.openai_url}/chat/completions", {"model": model, "messages": ASK, **more}
     )
@@ -31,15 +31,17 @@ def first_choice(gateway: RunningGateway) -> str:
     return chat(gateway).headers["x-zerorouter-model"]
 
 
+STATUSES = ["500", "503", "529", "429", "408", "409"]
+
+
 @pytest.mark.parametrize(
-    "fault", ["500", "503", "529", "429", "408", "409", "reset", "garbage", "no_body", "not_http", "cut"]
+    ("fault", "stream"),
+    [(f, False) for f in (*STATUSES, "reset", "garbage", "no_body", "not_http", "cut")]
+    + [(f, True) for f in (*STATUSES, "reset", "no_body", "not_http")],
 )
-@pytest.mark.parametrize("stream", [False, True])
 def test_a_fault_before_the_first_byte_falls_back_to_the_next_best_model(
     gateway: RunningGateway, sandbox: RunningSandbox, fault: str, stream: bool
 ) -> None:
-    if stream and fault == "cut":
-        fault = "cut=0"
     best = first_choice(gateway)
     sandbox.set_faults([f"{best}:{fault}"])
     answer = chat(gateway, stream=stream)
@@ -91,9 +93,7 @@ def test_errors_that_are_the_clients_are_passed_on_and_not_tried_again(
     assert answer.status == status
     assert answer.headers["x-zerorouter-attempts"] == "1"
     assert answer.json()["error"]["message"]
-    native = fetch(
-        f"{gateway.url}/v1/messages", {"model": GPT, "max_tokens": 5, "messages": ASK}
-    )
+    native = fetch(f"{gateway.url}/v1/messages", {"model": GPT, "max_tokens": 5, "messages": ASK})
     assert native.status == status
     assert native.json()["type"] == "error"
 
@@ -169,9 +169,7 @@ def test_with_all_circuits_open_the_least_bad_is_tried(
     assert chat(gateway, GPT).status == 200
 
 
-def test_an_upstream_that_cannot_be_reached_is_a_502_in_time(
-    start: Start, sandbox: RunningSandbox
-) -> None:
+def test_an_upstream_that_cannot_be_reached_is_a_502_in_time(start: Start) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -209,9 +207,9 @@ def test_after_the_first_byte_both_clients_get_an_error_event_and_the_end(
     an = anthropic.Anthropic(base_url=gateway.url, api_key="any", max_retries=0)
     sandbox.set_faults([fault])
     pieces = []
+    chunks = oa.chat.completions.create(model=model, messages=ASK, stream=True)
     with pytest.raises(openai.APIError):
-        for chunk in oa.chat.completions.create(model=model, messages=ASK, stream=True):
-            pieces.append(chunk)
+        pieces.extend(chunks)
     assert pieces
     with (
         pytest.raises(anthropic.APIError),
@@ -303,7 +301,7 @@ def test_a_client_that_leaves_cancels_its_upstream_within_100_ms(
     wait_for(lambda: gateway.gateway.running == 0)
 
 
-def wait_for(condition, *, every_s: float = 0.01, at_most_s: float = 5.0) -> None:  # noqa: ANN001
+def wait_for(condition, *, every_s: float = 0.01, at_most_s: float = 5.0) -> None:
     end = time.monotonic() + at_most_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

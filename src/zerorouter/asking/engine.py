@@ -233,7 +233,7 @@ class Engine:
                 if error.blame == "endpoint":
                     self._end("endpoint", str(error))
                 elif error.blame == "prompt" or spent:
-                    await self._give_up(ask, str(error))
+                    await self._give_up(ask, str(error), refused=error.blame == "prompt")
                     return
                 elif error.blame != "again":
                     await self._pause(error, attempts + waits)
@@ -250,8 +250,8 @@ class Engine:
         """How often a prompt is put off by rate limits before it is given up."""
         return 3 + 2 * self.asking.retries
 
-    async def _give_up(self, ask: Ask, told: str) -> None:
-        await self.journal.give_up(ask.ref, told)
+    async def _give_up(self, ask: Ask, told: str, *, refused: bool) -> None:
+        await self.journal.give_up(ask.ref, told, refused=refused)
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW:
             self._end("endpoint", f"{self._failures} prompts in a row brought nothing: {told}")
@@ -280,6 +280,7 @@ class Engine:
             counted=counted,
             ttft_s=None if reply.ttft_s is None else round(reply.ttft_s, 5),
             end_to_end_s=round(max(reply.end_to_end_s, 1e-5), 5),
+            limit=self.asking.max_tokens,
         )
 
     # -- waiting -------------------------------------------------------------------------------

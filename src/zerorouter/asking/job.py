@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 from zerorouter.arrays import BoolArray, Float64Array, IntArray
-from zerorouter.asking.engine import Ask, Asking, Engine
+from zerorouter.asking.engine import OVERHEAD_TOKENS, Ask, Asking, Engine, worst_cost_usd
 from zerorouter.asking.graders import Grade
 from zerorouter.asking.http import Endpoint
 from zerorouter.asking.journal import Journal, Received
@@ -47,7 +47,6 @@ from zerorouter.onboarding.evidence import (
     prior_of,
 )
 from zerorouter.onboarding.outlook import (
-    Outlook,
     Targets,
     accuracy_draws,
     domain_counts,
@@ -57,8 +56,9 @@ from zerorouter.onboarding.outlook import (
 from zerorouter.onboarding.person_fit import Conduct, memorised, person_fit, warnings_of
 from zerorouter.paths import home_dir
 from zerorouter.predict.items import PromptReadings
+from zerorouter.predict.prompt import CHARS_PER_TOKEN
 from zerorouter.predict.tokens import LengthPosterior, LengthPrior
-from zerorouter.prices import Price, TokenCounts, request_cost_usd
+from zerorouter.prices import Price
 from zerorouter.profiles import (
     Profile,
     ProfileStore,
@@ -535,7 +535,6 @@ class _Run:
     dropped: dict[str, str] = field(default_factory=dict)
     anchors: dict[str, Anchor] = field(default_factory=dict)
     again: list[int] = field(default_factory=list)
-    seen: Outlook | None = None
 
     def __post_init__(self) -> None:
         self.candidates = self.source.candidates
@@ -557,18 +556,10 @@ class _Run:
         price = self.spec.price
         worst = None
         if price is not None:
-            tokens = self.candidates.input_tokens[chosen]
-            # Bytes are not known before the texts are made: four to a token, as in the estimate.
-            worst = float(
-                sum(
-                    request_cost_usd(
-                        price,
-                        TokenCounts(
-                            input_tokens=4 * float(t) + 256, output_tokens=self.asking.max_tokens
-                        ),
-                    )
-                    for t in tokens
-                )
+            # Of texts that are not made yet the estimate stands in for their bytes.
+            sizes = CHARS_PER_TOKEN * self.candidates.input_tokens[chosen] + 2 * OVERHEAD_TOKENS
+            worst = sum(
+                worst_cost_usd(price, float(size), self.asking.max_tokens) for size in sizes
             )
         return quote(
             self.candidates,
@@ -668,7 +659,7 @@ class _Run:
     def _recall(self, journal: Journal) -> None:
         """Take in what earlier runs of this journal brought."""
         for ref, received in list(journal.state.answers.items()):
-            if received.finish == "length" and received.output_tokens < self.asking.max_tokens:
+            if received.finish == "length" and received.limit < self.asking.max_tokens:
                 del journal.state.answers[ref]  # it was cut by a lower limit than today's
                 if ref in self.position:
                     self.again.append(self.position[ref])
@@ -807,7 +798,7 @@ class _Run:
         lengths = answer_lengths(
             self.around.space, self.spec, self._evidence(), self.around.length_prior
         )
-        cost, tokens = self._target_costs(lengths)
+        cost, tokens = target_costs(self.spec, self.around, lengths)
         latency = (self.spec.ttft_s or DEFAULT_TTFT_S) + np.maximum(tokens - 1, 0) * (
             1 / self.spec.throughput_tok_s if self.spec.throughput_tok_s else DEFAULT_TPOT_S
         )
@@ -819,10 +810,6 @@ class _Run:
             value_of_correct_usd=self.around.policy.value_of_correct_usd,
             value_of_second_usd=self.around.policy.value_of_second_usd,
         )
-
-    def _target_costs(self, lengths: LengthPosterior) -> tuple[Float64Array, Float64Array]:
-        """(T,) expected dollars and output tokens of the targets."""
-        return target_costs(self.spec, self.around, lengths)
 
     def _progress(self) -> Progress:
         posterior = self.placement.posterior

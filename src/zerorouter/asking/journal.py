@@ -48,6 +48,7 @@ class Received:
         ttft_s: Seconds to the first content; None where it did not stream.
         end_to_end_s: Seconds to the last byte.
         key: Key of the question, for matching.
+        limit: Most output tokens that were allowed.
     """
 
     ref: str
@@ -60,6 +61,7 @@ class Received:
     ttft_s: float | None
     end_to_end_s: float
     key: str = ""
+    limit: int = 0
 
 
 @dataclass(kw_only=True)
@@ -69,7 +71,8 @@ class RunState:
     Attributes:
         head: Settings of the run.
         answers: Answers by prompt.
-        failed: Prompts that were given up, with the reason.
+        failed: Prompts that were given up, with the reason. Those given up for want of an answer
+            are asked again by another process, those that the endpoint refused are not.
         spent_usd: Dollars of all finished calls.
         open: Worst dollars of each open intent, by call.
         open_refs: Prompts of the open intents.
@@ -189,9 +192,10 @@ class Journal:
         await self._record({"kind": "failure", "call": call, "reason": reason, "usd": usd})
         self._settle(call, usd or 0.0)
 
-    async def give_up(self, ref: str, reason: str) -> None:
-        """Record that a prompt is not asked any more."""
-        await self._record({"kind": "given_up", "ref": ref, "reason": reason})
+    async def give_up(self, ref: str, reason: str, *, refused: bool) -> None:
+        """Record that a prompt is not asked any more: ever, or in this process."""
+        row = {"kind": "given_up", "ref": ref, "reason": reason, "refused": refused}
+        await self._record(row)
         self.state.failed[ref] = reason
 
     async def finish(self, reason: str) -> None:
@@ -311,7 +315,8 @@ def _apply(state: RunState, row: Mapping[str, Any]) -> None:
             received = Received(**values)
             state.answers[received.ref] = received
     elif kind == "given_up":
-        state.failed[str(row["ref"])] = str(row["reason"])
+        if row["refused"]:
+            state.failed[str(row["ref"])] = str(row["reason"])
     elif kind == "finish":
         state.finished = True
     else:

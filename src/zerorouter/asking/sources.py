@@ -397,7 +397,8 @@ class FolderSource:
         )
         order = np.argsort(np.concatenate([known, foreign]), kind="stable")
         domains = tuple(space.predictor.domains[int(d)] for d in readings.domain)
-        chars = np.array([len(question) for question in self._questions], dtype=np.float64)
+        # Bytes, not characters: other scripts take more tokens a character.
+        chars = np.array([float(len(question.encode())) for question in self._questions])
         group_names = tuple(dict.fromkeys(kinds))
         labels = kinds if len(group_names) <= MOST_GROUPS else list(domains)
         groups = tuple(dict.fromkeys(labels))

@@ -32,7 +32,7 @@ from zerorouter.routing.assignment.solving import least_usage, solve
 STRETCHES = 64  # times that the multipliers are corrected
 SPREAD = (0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25)  # multiples at which the dual is read
 LEAST_AHEAD = 300  # prompts of the sample that multipliers are solved on at least
-RESERVE_ERRORS = 3.0  # standard errors added to what the rest needs at least
+RESERVE_ERRORS = (3.0, 1.0, 0.0, -2.0)  # standard errors added to what the rest needs at least
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,12 +161,7 @@ class Stream:
         self._look(free)
         if (self.done - self._planned_at) * STRETCHES >= self._n:
             self._plan()
-        ahead = replace(
-            self.left,
-            sides=self.left.sides - self._reserve(self.left.n_prompts - len(offers.p_correct)),
-        )
-        hard = ahead.bind(free)
-        choice = self._wanted(hard)
+        choice = self._within(free)
         self.left = self.left.after(free.usage(choice), free.n_prompts)
         return choice
 
@@ -213,21 +208,17 @@ class Stream:
         except Unreachable:
             self._prices = None
 
-    def _wanted(self, hard: Programme) -> IntArray:
-        """The best choices at the multipliers, or within the limits where those break them."""
-        if self._prices is not None:
-            scorer = hard.scorer(self._prices)
-            choice = np.concatenate([scorer.best(rows) for rows in hard.blocks()])
-            if hard.keeps(choice):
+    def _within(self, free: Programme) -> IntArray:
+        """The best choices at the multipliers, moved to where the limits are kept."""
+        n_after = self.left.n_prompts - free.n_prompts
+        for errors in RESERVE_ERRORS if self._prices is not None else ():
+            reserve = self._reserve(n_after, errors)
+            hard = replace(self.left, sides=self.left.sides - reserve).bind(free)
+            choice = self._wanted(hard)
+            if choice is not None:
                 return choice
-            priced = np.concatenate([scorer(rows).copy() for rows in hard.blocks()])
-            reduced = replace(hard, gain=priced, gain_sign=1.0, largest_gain=None)
-            try:
-                return solve(reduced, exact=False).choice
-            except Unreachable:
-                pass
-        # What is left is short: take the least of the first side, without the reserve.
-        tight = self.left.bind(hard)
+        # What is left is short: take the least of the first side, without any reserve.
+        tight = self.left.bind(free)
         try:
             found = least_usage(tight, 0).choice if tight.sides else solve(tight).choice
         except Unreachable:
@@ -236,7 +227,21 @@ class Stream:
             raise self._short()
         return found
 
-    def _reserve(self, n_after: int) -> Float64Array:
+    def _wanted(self, hard: Programme) -> IntArray | None:
+        """The best choices at the multipliers within limits, or None where there are none."""
+        assert self._prices is not None
+        scorer = hard.scorer(self._prices)
+        choice = np.concatenate([scorer.best(rows) for rows in hard.blocks()])
+        if hard.keeps(choice):
+            return choice
+        priced = np.concatenate([scorer(rows).copy() for rows in hard.blocks()])
+        reduced = replace(hard, gain=priced, gain_sign=1.0, largest_gain=None)
+        try:
+            return solve(reduced, exact=False).choice
+        except Unreachable:
+            return None
+
+    def _reserve(self, n_after: int, errors: float) -> Float64Array:
         """(K,) what the prompts after the next block take at least, by the sample."""
         out = np.zeros(len(self._least))
         if n_after <= 0:
@@ -244,11 +249,7 @@ class Stream:
         later = self._positions >= self._n - n_after
         for k, least in enumerate(self._least):
             part = least[later] if later.sum() >= 30 else least
-            error = (
-                RESERVE_ERRORS
-                * float(part.std())
-                * (n_after / np.sqrt(len(part)) + np.sqrt(n_after))
-            )
+            error = errors * float(part.std()) * (n_after / np.sqrt(len(part)) + np.sqrt(n_after))
             out[k] = float(part.mean()) * n_after + error
         return out
 

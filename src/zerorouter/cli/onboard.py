@@ -269,8 +269,17 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
         from rich.live import Live
         from rich.text import Text
 
-        with Live(console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
-            yield lambda progress: live.update(Text(_line(progress)))
+        live = Live(console=Console(stderr=True), transient=True, refresh_per_second=8)
+
+        def show(progress: Progress) -> None:
+            if not live.is_started:  # not before: a question may be asked at the terminal
+                live.start()
+            live.update(Text(_line(progress)))
+
+        try:
+            yield show
+        finally:
+            live.stop()
     else:
         last = [time.monotonic()]
 

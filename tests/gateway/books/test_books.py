@@ -88,7 +88,7 @@ def test_without_room_for_the_row_nothing_begins(tmp_path, make):
     books.close()
 
 
-def test_rows_are_pruned_by_the_clock_given(tmp_path, make):
+def test_rows_are_pruned_by_the_clock_given(tmp_path):
     settings = LedgerSettings(store_every_s=3600.0, retention_days=2)
     books = Books.open(tmp_path, now_ns=NOW, settings=settings)
     for day in range(4):
@@ -98,26 +98,23 @@ def test_rows_are_pruned_by_the_clock_given(tmp_path, make):
     books.close()
 
 
-WORKER = (
-    """
+WORKER = """
 import sys, time
 from pathlib import Path
 from zerorouter.gateway.accounts import new_id
 from zerorouter.gateway.books import Books
 from zerorouter.gateway.keys import VirtualKey
 from zerorouter.gateway.ledger import LedgerSettings, RequestRow
-NOW = %d
+NOW = @NOW
 key = VirtualKey(id="abcabcabcabc", name="k", hash="", budget_day_nusd=10**15)
 books = Books.open(Path(sys.argv[1]), now_ns=NOW, settings=LedgerSettings(
     url=sys.argv[2], store_every_s=0.005, segment_bytes=5_000))
 print("ready", flush=True)
 while True:
-    held = books.admit(key, request_id=new_id(NOW), worst_nusd=1000, tokens=1, now_ns=NOW, mono_ns=0)
+    held = books.admit(key, request_id=new_id(NOW), worst_nusd=1000, now_ns=NOW, mono_ns=0)
     books.finish(held, RequestRow(id=held.request_id, started_ns=NOW, key_id=key.id, cost_nusd=7))
     print(held.request_id, flush=True)
-"""
-    % NOW
-)
+""".replace("@NOW", str(NOW))
 
 
 def start(folder: Path, url: str) -> subprocess.Popen[str]:
@@ -162,15 +159,14 @@ def test_gateways_killed_while_they_write_lose_nothing_and_count_nothing_twice(t
     assert segments(folder / "journal") == []
 
 
-OPEN_ONE = (
-    """
+OPEN_ONE = """
 import sys
 from pathlib import Path
 from zerorouter.gateway.accounts import new_id
 from zerorouter.gateway.books import Books
 from zerorouter.gateway.keys import VirtualKey
 from zerorouter.gateway.ledger import LedgerSettings, RequestRow
-NOW = %d
+NOW = @NOW
 key = VirtualKey(id="abcabcabcabc", name="k", hash="", budget_day_nusd=10**15)
 books = Books.open(Path(sys.argv[1]), now_ns=NOW, settings=LedgerSettings(store_every_s=3600))
 for cost in (None, 30):
@@ -179,9 +175,7 @@ for cost in (None, 30):
         books.keep(RequestRow(id=held.request_id, started_ns=NOW, key_id=key.id, cost_nusd=cost))
 print("ready", flush=True)
 sys.stdin.readline()
-"""
-    % NOW
-)
+""".replace("@NOW", str(NOW))
 
 
 @pytest.mark.parametrize("others_alive", [False, True])

@@ -22,6 +22,16 @@ def row(i: int = 0, **fields: object) -> RequestRow:
     return RequestRow(id=new_id(NOW + i), started_ns=NOW + i, **fields)  # type: ignore[arg-type]
 
 
+def fill(journal: Journal) -> int:
+    """Append until there is no room; how many were kept."""
+    for i in range(10_000):
+        try:
+            journal.append(row(i))
+        except StorageFullError:
+            return i
+    raise AssertionError("there is no limit")
+
+
 def all_rows(folder: Path) -> list[tuple[str, dict[str, object]]]:
     return [
         found for segment in segments(folder) for part in read_all(segment) for found in part.rows
@@ -145,11 +155,7 @@ def test_a_full_file_system_loses_nothing_and_recovers(tmp_path):
     try:
         (disk / "ballast").write_bytes(bytes(32_000))
         journal = Journal(disk, owner=7)
-        kept = 0
-        with pytest.raises(StorageFullError):
-            while True:
-                journal.append(row(kept))
-                kept += 1
+        kept = fill(journal)
         (disk / "ballast").unlink()
         journal.append(row(kept))
         journal.close()
@@ -160,9 +166,9 @@ def test_a_full_file_system_loses_nothing_and_recovers(tmp_path):
 
 def test_beyond_its_limit_the_journal_takes_nothing_more(tmp_path):
     journal = Journal(tmp_path, owner=7, segment_bytes=1_000, max_bytes=3_000)
+    assert fill(journal) > 2
     with pytest.raises(StorageFullError, match="database"):
-        for i in range(10):
-            journal.append(row(i))
+        journal.append(row(99))
     first = segments(tmp_path)[0]
     journal.delete(first)
     journal.append(row(99))

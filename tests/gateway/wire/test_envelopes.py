@@ -90,7 +90,7 @@ def test_errors_inside_streams_are_events_of_their_api():
         ),
         (
             429,
-            b'{"error":{"message":"You ran out","type":"insufficient_quota","code":"insufficient_quota"}}',
+            b'{"error":{"message":"You ran out","code":"insufficient_quota"}}',
             "You ran out",
             "insufficient_quota",
             "quota",

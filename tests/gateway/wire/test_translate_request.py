@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 
@@ -581,7 +582,5 @@ def test_garbage_is_a_wire_error_and_nothing_else(fields, contents, role):
     messages = [{"role": role, "content": content} for content in contents]
     body = {"model": "m", "messages": messages, **fields}
     for translate in (messages_to_chat, chat_to_messages):
-        try:
-            translate(body, model="x")
-        except WireError as error:
-            assert error.param
+        with contextlib.suppress(WireError):
+            assert translate(body, model="x").body["model"] == "x"

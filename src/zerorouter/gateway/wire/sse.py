@@ -71,7 +71,7 @@ class SSESplitter:
             del rest[:]
             self._at = 0
             raise WireError(
-                f"an event of the stream has more than {size:,} bytes; the limit is "
+                f"an event of the stream has {size:,} bytes and more; the limit is "
                 f"{self._most:,}: the upstream sends no event stream, or one event without end"
             )
         self._at = max(len(rest) - 2, 0)
