@@ -4,7 +4,7 @@
 
 Three processes: an upstream that writes ready-made bytes as soon as a request's body has come, the
 gateway, and a client that writes ready-made requests over kept connections. With two cores or more
-the gateway has one to itself. "per CPU second" is requests over the gateway's own CPU time, and means
+the gateway has one to itself. "per CPU s" is requests over the gateway's own CPU time, which means
 something on a busy machine too; requests per second of the wall clock do so only on a quiet one.
 Added latency is the difference to the same client calling the upstream directly.
 """

@@ -27,7 +27,7 @@ LAYERS = (
     ("onboarding",),
     ("profiles",),
     ("router",),
-    ("fitting", "calibrating"),
+    ("fitting", "calibrating", "bulk"),
     ("evaluation",),
     ("sandbox", "asking"),
     ("gateway",),

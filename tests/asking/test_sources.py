@@ -141,7 +141,7 @@ def test_the_instruction_is_the_one_of_the_records():
 
 
 def test_nothing_of_the_packages_chatter_is_printed(capsys):
-    for at in positions(gym(), "futoshiki")[:1]:
+    for at in positions(gym(), "rearc")[:1]:
         gym().make(at)
     assert capsys.readouterr().out == ""
 

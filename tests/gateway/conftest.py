@@ -27,6 +27,7 @@ from zerorouter.gateway.running import RunningGateway, ServeOptions, serve_in_th
 SECRET = "sk-upstream-0123456789abcdefghij"
 GPT, MINI, CLAUDE = "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "claude-3-haiku-20240307"
 
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -38,7 +39,11 @@ class Answer:
 
 
 def fetch(
-    url: str, body: object = None, *, method: str | None = None, headers: dict[str, str] | None = None
+    url: str,
+    body: object = None,
+    *,
+    method: str | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Answer:
     """One request by the standard library; a body that is no bytes is sent as JSON."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import anthropic
 import openai
@@ -26,13 +27,15 @@ PIXEL = (
 
 
 @pytest.fixture
-def oa(gateway: RunningGateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=gateway.openai_url, api_key="any", max_retries=0)
+def oa(gateway: RunningGateway) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=gateway.openai_url, api_key="any", max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture
-def an(gateway: RunningGateway) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=gateway.url, api_key="any", max_retries=0)
+def an(gateway: RunningGateway) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=gateway.url, api_key="any", max_retries=0) as client:
+        yield client
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE, "zerorouter/auto", "zerorouter/auto:quality"])

@@ -217,6 +217,8 @@ def test_after_the_first_byte_both_clients_get_an_error_event_and_the_end(
     ):
         for _ in stream:
             pass
+    oa.close()
+    an.close()
     answer = chat(gateway, model, stream=True)
     last = answer.body.rstrip().rsplit(b"\n\n", 1)[-1]
     assert json.loads(last.removeprefix(b"data: "))["error"]["message"]

@@ -18,6 +18,12 @@ COMMANDS = {
     "demo": ("zerorouter.cli.demo", "Route six very different prompts under each preset."),
     "onboard": ("zerorouter.cli.onboard", "Take a new model into the pool."),
     "assign": ("zerorouter.cli.assign", "Assign a batch of prompts under one budget."),
+    "serve": (
+        "zerorouter.cli.serve",
+        "Serve OpenAI's and Anthropic's APIs, routing every request.",
+    ),
+    "keys": ("zerorouter.cli.keys", "Make, list and revoke the gateway's keys."),
+    "ledger": ("zerorouter.cli.ledger", "Export what the gateway booked."),
     "calibrate": ("zerorouter.cli.calibrate", "Fit a latent space to evaluation records."),
     "evaluate": ("zerorouter.cli.evaluate", "Compare routing methods on evaluation records."),
     "import": ("zerorouter.cli.importing", "Bring evaluation records into the data format."),

@@ -7,9 +7,7 @@ made of named fields, never of headers or bodies.
 
 from __future__ import annotations
 
-import datetime
 import logging
-import queue
 import sys
 import threading
 import time
@@ -18,7 +16,7 @@ from typing import Any, BinaryIO, Final
 from zerorouter.gateway.wire.codec import dumps
 
 MOST_WAITING: Final = 20_000
-_END: Final = None
+_EVERY_S: Final = 0.05  # a wake-up of the thread for each line would cost more than the line
 
 
 class JsonLog:
@@ -30,10 +28,12 @@ class JsonLog:
 
     def __init__(self, stream: BinaryIO | None = None, *, level: str = "info") -> None:
         self._stream = sys.stderr.buffer if stream is None else stream
-        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(MOST_WAITING)
+        self._lines: list[bytes] = []
         self._silent = level == "silent"
+        self._second = (0, "")
         self.dropped = 0
-        self._thread = threading.Thread(target=self._write, name="zerorouter-log", daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="zerorouter-log", daemon=True)
         if not self._silent:
             self._thread.start()
 
@@ -41,39 +41,45 @@ class JsonLog:
         """Log one object; ``ts`` and ``level`` are added."""
         if self._silent:
             return
-        fields["ts"] = time.time()
+        if len(self._lines) >= MOST_WAITING:
+            self.dropped += 1
+            return
+        fields["ts"] = self._instant(time.time())
         fields["level"] = level
         try:
-            self._lines.put_nowait(fields)
-        except queue.Full:
-            self.dropped += 1
+            self._lines.append(dumps(fields))
+        except (TypeError, ValueError):
+            self._lines.append(b'{"event":"log_error"}')
 
     def close(self) -> None:
         """Write what is waiting, for a second at most."""
         if not self._silent:
-            try:
-                self._lines.put(_END, timeout=1)
-            except queue.Full:
-                return
+            self._stop.set()
             self._thread.join(1)
 
-    def _write(self) -> None:
-        while True:
-            batch = [self._lines.get()]
-            while len(batch) < 1_000:
-                try:
-                    batch.append(self._lines.get_nowait())
-                except queue.Empty:
-                    break
-            lines = [_line(fields) for fields in batch if fields is not None]
-            try:
-                self._stream.write(b"".join(lines))
-                self._stream.flush()
-            except (OSError, ValueError):
-                self.dropped += len(lines)
-            if None in batch:
-                return
-            time.sleep(0.02)  # gathers lines: a wake-up for each would cost more than the line
+    def _instant(self, now: float) -> str:
+        """ISO 8601 in UTC, to the millisecond."""
+        whole = int(now)
+        second, text = self._second
+        if second != whole:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+            self._second = (whole, text)
+        return f"{text}.{int((now - whole) * 1000):03d}Z"
+
+    def _run(self) -> None:
+        while not self._stop.wait(_EVERY_S):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        try:
+            self._stream.write(b"\n".join(lines) + b"\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.dropped += len(lines)
 
 
 class LoggingBridge(logging.Handler):
@@ -104,12 +110,3 @@ def frames(trace: Any) -> list[str]:
         out.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
     return out[-12:]
-
-
-def _line(fields: dict[str, Any]) -> bytes:
-    moment = datetime.datetime.fromtimestamp(fields["ts"], tz=datetime.UTC)
-    told = {**fields, "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-    try:
-        return dumps(told) + b"\n"
-    except (TypeError, ValueError):
-        return dumps({"event": "log_error", "ts": told["ts"]}) + b"\n"

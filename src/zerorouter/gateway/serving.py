@@ -493,14 +493,21 @@ class _Visit:
         record = self.record
         if record.attempts and record.attempts[-1].outcome in ("ok", "running"):
             record.attempts[-1].outcome = "left"
-        self._close_books(499, "left")
+        self._close_quietly(499, "left")
 
     def end(self) -> None:
         """The request is over, one way or another."""
         if not self.ended:
-            self._close_books(self.record.status or 500, "internal")
+            self._close_quietly(self.record.status or 500, "internal")
         if self.must_close and self.connection is not None:
             self.connection.close()
+
+    def _close_quietly(self, status: int, outcome: str) -> None:
+        """`_close_books` where nobody is left who could be told that they cannot be kept."""
+        try:
+            self._close_books(status, outcome)
+        except ZeroRouterError as error:
+            self.gateway.log_error(error, self.record)
 
     # -- books and headers ------------------------------------------------------------
 

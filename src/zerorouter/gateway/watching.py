@@ -115,7 +115,8 @@ class Watch:
     def __enter__(self) -> Watch:
         if self.left:
             raise ClientLeft
-        self._task = asyncio.current_task()
+        if self._task is None:
+            self._task = asyncio.current_task()
         self._inside = True
         self._fired = False
         return self

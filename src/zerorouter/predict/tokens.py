@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -127,15 +128,17 @@ class LengthProfile:
         """
         log_mean: Float64Array = difficulty[:, None] * self.slope
         log_mean += self.offset
-        if self.stretch is None:
-            log_mean += level[:, None]
-        else:
-            log_mean += level[:, None] * (1.0 + self.stretch)
+        log_mean += level[:, None] * self._growth
         if self.leanings is not None and facets is not None:
             for i in range(len(facets)):  # row by row: a product may round a row by its neighbours
                 log_mean[i] += np.dot(facets[i], self.leanings)
         np.exp(log_mean, out=log_mean)
         return np.minimum(log_mean, LONGEST, out=log_mean)
+
+    @cached_property
+    def _growth(self) -> Float64Array:
+        """(M,) or (1,) change of a model's log length per unit of the level."""
+        return np.ones(1) if self.stretch is None else 1.0 + self.stretch
 
     def spread(self, q: float) -> Float64Array:
         """(M,) the ``q``-quantile of output tokens over their expectation.

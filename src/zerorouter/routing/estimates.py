@@ -423,8 +423,8 @@ class Pool:
         entered = np.asarray(input_tokens, dtype=np.float64)
         columns = entered if entered.ndim == 2 else entered[:, None]
         rates, spreads = self.rates, self._spreads
-        long = len(entered) and float(entered.max()) > self._first_limit
-        if long:
+        longest = entered[0] if entered.shape == (1,) else entered.max(initial=0.0)
+        if longest > self._first_limit:
             rates = self._rates_at(columns)
             late = np.maximum(columns - REFERENCE_INPUT_TOKENS, 0.0) * (PREFILL_S_PER_KTOK / 1000)
             spreads = replace(spreads, output_usd=rates.output_usd, ttft_s=self.ttft_s + late)

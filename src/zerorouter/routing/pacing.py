@@ -14,8 +14,8 @@ times how busy this period is compared with what the hour led to expect.
 
 The budget is a hard stop: what a request may cost is reserved before it is sent and settled after;
 a request that no affordable model can take is refused. Part of what is left is kept for the
-cheapest model, so that a surge nobody foresaw is served by it. Time is an argument everywhere, in seconds
-since the epoch (UTC); a pacer never looks at a clock.
+cheapest model, so that a surge nobody foresaw is served by it. Time is an argument everywhere, in
+seconds since the epoch (UTC); a pacer never looks at a clock.
 """
 
 from __future__ import annotations

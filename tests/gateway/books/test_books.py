@@ -133,6 +133,7 @@ def kill(process: subprocess.Popen[str], after: int) -> list[str]:
     process.send_signal(signal.SIGKILL)
     told += process.stdout.read().split()  # communicate() would leave out what is buffered
     process.wait(60)
+    process.stdout.close()
     return [name for name in told if len(name) == 32]
 
 

@@ -219,6 +219,7 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path):
     process.send_signal(signal.SIGKILL)
     told = 99 + len(process.stdout.read().split())
     process.wait(60)
+    process.stdout.close()
     found = [int(fields["id"], 16) for _, fields in all_rows(tmp_path)]
     assert found == list(range(len(found)))
     assert told + 1 <= len(found) <= told + 2

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,7 +85,7 @@ def test_a_larger_budget_never_gains_less():
     found = [solve_single(one_budget(offers, budget(offers, s))) for s in np.linspace(0, 1, 40)]
     bounds = [f.bound for f in found]
     assert bounds == sorted(bounds)
-    for smaller, larger in zip(found, found[1:], strict=False):
+    for smaller, larger in pairwise(found):
         assert larger.bound >= smaller.objective
 
 

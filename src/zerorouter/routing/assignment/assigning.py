@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array, FloatArray
+from zerorouter.arrays import Float64Array, FloatArray, IntArray
 from zerorouter.errors import InfeasibleError, InputError
 from zerorouter.routing.assignment import limits
 from zerorouter.routing.assignment.latency import ALLOWED_EXCESS, exceedance, percentile_95
@@ -16,7 +16,7 @@ from zerorouter.routing.assignment.programme import Prices, Programme, Side, cho
 from zerorouter.routing.assignment.result import Assignment, Totals
 from zerorouter.routing.assignment.single import thriftiest_choice
 from zerorouter.routing.assignment.solution import Solution, Unreachable
-from zerorouter.routing.assignment.solving import solve
+from zerorouter.routing.assignment.solving import least_usage, solve
 from zerorouter.routing.assignment.spend import CostErrors, SpendSums, inflation, spend_of
 
 Goal: TypeAlias = Literal["accuracy", "cost", "utility"]
@@ -211,19 +211,55 @@ def _solved_with_confidence(
     factors = cost_inflation(sample, budget, confidence, errors.take(rows), n / len(rows))
     scale = 1.0
     for _ in range(INFLATION_ROUNDS):
-        inflated = replace(case, inflation=factors * scale)
-        programme, found = _solved(inflated, bounds, exact)
-        cost = chosen_cells(offers.cost_usd, EVERY, found.choice)
-        reached = spend_of(cost, found.choice, errors, offers.n_models).quantile(confidence)
+        programme = replace(case, inflation=factors * scale).programme(bounds)
+        try:
+            found = solve(programme, exact=exact)
+        except Unreachable:
+            break
+        reached = _quantile(offers, found.choice, errors, confidence)
         if reached <= budget:
             return programme, found
         scale *= reached / budget * (1 + WITHIN / 10)
-    raise InfeasibleError(  # pragma: no cover  # the scale only grows, and with it the factors
-        f"no assignment was found whose spend keeps budget_usd={budget:g} with confidence "
-        f"{confidence:g}; raise the budget or lower the confidence",
-        bound="budget_usd",
-        value=budget,
+    return _thriftiest(case, bounds, confidence, errors)
+
+
+def _quantile(offers: Offers, choice: IntArray, errors: CostErrors, confidence: float) -> float:
+    """What the realised spend of a choice stays below with that confidence."""
+    cost = chosen_cells(offers.cost_usd, EVERY, choice)
+    return spend_of(cost, choice, errors, offers.n_models).quantile(confidence)
+
+
+def _thriftiest(
+    case: Case, bounds: Bounds, confidence: float, errors: CostErrors
+) -> tuple[Programme, Solution]:
+    """The choice whose spend is surest to keep the budget, where hardly any does.
+
+    Raises:
+        InfeasibleError: not even that keeps it; names the budget that it would.
+    """
+    offers, budget = case.offers, bounds.budget_usd
+    assert budget is not None
+    programme, plain = _solved(case, bounds, False)  # tells where the bounds alone leave no room
+    (k,) = [k for k, side in enumerate(programme.sides) if side.name == "budget_usd"]
+    choice = least_usage(programme, k).choice
+    cost = chosen_cells(offers.cost_usd, EVERY, choice)
+    factors = inflation(spend_of(cost, choice, errors, offers.n_models), errors, confidence)
+    careful = least_usage(replace(case, inflation=factors).programme(bounds), k).choice
+    reached, choice = min(
+        ((_quantile(offers, c, errors, confidence), c) for c in (choice, careful)),
+        key=lambda pair: pair[0],
     )
+    if reached > budget:
+        nearest = limits.rounded(reached, up=True)
+        raise InfeasibleError(
+            f"no assignment was found whose spend keeps the budget with confidence "
+            f"{confidence:g}; it takes budget_usd of at least {nearest:.10g} instead of "
+            f"{budget:g}, or a lower confidence",
+            bound="budget_usd",
+            value=budget,
+            nearest=nearest,
+        )
+    return programme, replace(plain, choice=choice, objective=programme.value(choice), exact=False)
 
 
 def cost_inflation(

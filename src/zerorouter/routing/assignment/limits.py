@@ -13,7 +13,7 @@ from zerorouter.errors import InfeasibleError
 from zerorouter.routing.assignment.offers import Bounds, Capacity, Offers
 from zerorouter.routing.assignment.programme import Programme
 from zerorouter.routing.assignment.solution import Unreachable
-from zerorouter.routing.assignment.solving import least_usage
+from zerorouter.routing.assignment.solving import least_usage, solve
 
 BOUNDS = ("budget_usd", "max_mean_latency_s", "max_p95_latency_s", "min_accuracy", "capacity")
 P95_STEPS = 14  # halvings of the interval in which the nearest 95th percentile is sought
@@ -182,7 +182,7 @@ def _is_possible(programme: Programme) -> bool:
         if places:
             limit = programme.sides[places[0]].limit
             return -least_usage(programme, places[0]).objective <= limit
-        least_usage(programme, 0)
+        solve(programme, exact=False)
     except Unreachable:
         return False
     return True

@@ -1,0 +1,107 @@
+"""Keys, budgets and the ledger as the gateway's clients meet them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+import openai
+import pytest
+
+from gateway.conftest import CLAUDE, GPT, MINI, Start, fetch
+
+pytest.importorskip("sqlalchemy")
+
+from zerorouter.gateway.keys import KeySettings, KeyStore
+from zerorouter.gateway.owners import books_dir
+from zerorouter.gateway.running import RunningGateway
+
+ASK = [{"role": "user", "content": "What is 17 * 23?"}]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ZEROROUTER_HOME", str(tmp_path))
+    return tmp_path
+
+
+def make(**settings: object) -> str:
+    store = KeyStore(books_dir())
+    made = KeySettings(**{"name": "a key", **settings})  # type: ignore[arg-type]
+    return store.make(made, now_ns=time.time_ns())[0]
+
+
+def client_of(gateway: RunningGateway, key: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=gateway.openai_url, api_key=key, max_retries=0)
+
+
+def ask(gateway: RunningGateway, key: str, model: str = MINI, **more: object):
+    with client_of(gateway, key) as client:
+        create = client.chat.completions.with_raw_response.create
+        return create(model=model, messages=ASK, **more)  # type: ignore[call-overload]
+
+
+@pytest.mark.usefixtures("home")
+def test_with_keys_only_keys_come_in(start: Start) -> None:
+    key = make()
+    gateway = start(books="kept")
+    assert ask(gateway, key).status_code == 200
+    with pytest.raises(openai.AuthenticationError):
+        ask(gateway, "zr-000000000000-" + "x" * 43)
+    assert fetch(f"{gateway.openai_url}/models").status == 401
+    assert fetch(f"{gateway.url}/health").status == 200
+
+
+@pytest.mark.usefixtures("home")
+def test_a_keys_models_and_policy_bound_what_is_routed(start: Start) -> None:
+    key = make(models=("claude-*",), policy="quality")
+    gateway = start(books="kept")
+    answer = ask(gateway, key, "zerorouter/auto")
+    assert answer.headers["x-zerorouter-policy"] == "quality"
+    assert answer.headers["x-zerorouter-model"].startswith("claude-")
+    with pytest.raises(openai.PermissionDeniedError):
+        ask(gateway, key, GPT)
+    with pytest.raises(openai.PermissionDeniedError):
+        ask(gateway, key, "zerorouter/auto", extra_headers={"x-zerorouter-allow": "gpt-*"})
+    with client_of(gateway, key) as client:
+        listed = {model.id for model in client.models.list()}
+    assert CLAUDE in listed
+    assert GPT not in listed
+
+
+@pytest.mark.usefixtures("home")
+def test_a_budget_and_a_rate_end_with_429(start: Start) -> None:
+    poor = make(name="poor", budget_day_usd=1e-6)
+    slow = make(name="slow", requests_per_minute=1)
+    gateway = start(books="kept")
+    with pytest.raises(openai.RateLimitError) as caught:
+        ask(gateway, poor, max_tokens=100)
+    assert caught.value.code == "insufficient_quota"
+    assert ask(gateway, slow).status_code == 200
+    with pytest.raises(openai.RateLimitError) as caught:
+        ask(gateway, slow)
+    assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+@pytest.mark.usefixtures("home")
+def test_every_request_has_a_row_with_its_money(start: Start) -> None:
+    key = make(budget_day_usd=5.0)
+    gateway = start(books="kept")
+    assert ask(gateway, key, "zerorouter/cost").status_code == 200
+    with client_of(gateway, key) as client:
+        chunks = list(client.chat.completions.create(model=MINI, messages=ASK, stream=True))
+    assert all(chunk.choices for chunk in chunks)  # the usage chunk is kept from the client
+    with pytest.raises(openai.NotFoundError):
+        ask(gateway, key, "nobody-has-heard-of-it")
+    gateway.stop()
+    with sqlite3.connect(books_dir() / "ledger.db") as database:
+        database.row_factory = sqlite3.Row
+        rows = database.execute("select * from zr_requests order by started_ns").fetchall()
+    assert [row["status"] for row in rows] == [200, 200, 404]
+    routed, streamed, _ = rows
+    assert routed["decision_id"]
+    assert routed["p_correct"] > 0
+    assert streamed["output_tokens"] == 12
+    assert not streamed["estimated"]
+    assert streamed["cost_nusd"] > 0
