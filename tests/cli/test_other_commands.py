@@ -157,7 +157,7 @@ def test_a_good_configuration_is_ok(tmp_path):
 def test_the_schema_knows_every_key():
     schema = json.loads(run("config", "schema").stdout)
     assert set(schema["properties"]) == {
-        *("version", "space", "policy", "policies", "models", "prices")
+        *("version", "space", "policy", "policies", "models", "prices", "upstreams", "gateway")
     }
 
 
