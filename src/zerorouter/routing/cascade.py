@@ -38,11 +38,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array, FloatArray, IntArray
+from zerorouter.arrays import Float64Array, IntArray
 from zerorouter.errors import InputError, NoEligibleModelError
 from zerorouter.prices import missing_price
+from zerorouter.routing.choice import probabilities
 from zerorouter.routing.estimates import Estimates
-from zerorouter.routing.policy import Policy
+from zerorouter.routing.policy import AUGMENTATION, Policy
 from zerorouter.routing.signals import Answer, Signal, SignalQuality
 from zerorouter.routing.wording import percent, usd
 from zerorouter.space import LatentSpace
@@ -264,7 +265,8 @@ def best_plan(
 ) -> Plan:
     """The plan of the largest utility for one prompt: a single model unless a cascade is better.
 
-    The policy's bounds are kept in expectation; where no plan keeps them, none is left.
+    The policy's bounds are kept in expectation, that on the 95th percentile of the latency as if
+    every request escalated. P(correct) is taken as the policy takes it.
 
     Args:
         estimates: Of the prompt.
@@ -286,28 +288,32 @@ def best_plan(
             f"of {m}; make them with SharedEffects.of(space, estimates.models)"
         )
     columns = np.arange(m) if allowed is None else np.asarray(allowed)
-    p = estimates.p_correct[row].astype(np.float64)
-    cost, latency = estimates.cost_usd[row], estimates.latency_s[row]
-    unpriced = columns[np.isnan(cost[columns])]
+    singles = _Prospects(
+        p=probabilities(estimates, policy)[row].astype(np.float64),
+        cost=estimates.cost_usd[row],
+        latency=estimates.latency_s[row],
+        tail=estimates.latency_p95_s[row],
+    )
+    unpriced = columns[np.isnan(singles.cost[columns])]
     if len(unpriced):
         raise missing_price(estimates.models[int(unpriced[0])])
     names = estimates.models
-    value = _utility(policy, p[columns], cost[columns], latency[columns])
+    mine = singles.take(columns)
+    value = mine.utility(policy)
     single = None
-    at = _largest(value, cost[columns])
+    at = _largest(value, mine.cost)
     if at is not None:
-        j = int(columns[at])
         single = Plan(
-            first=names[j],
-            p_correct=float(p[j]),
-            cost_usd=float(cost[j]),
-            latency_s=float(latency[j]),
+            first=names[int(columns[at])],
+            p_correct=float(mine.p[at]),
+            cost_usd=float(mine.cost[at]),
+            latency_s=float(mine.latency[at]),
             utility=float(value[at]),
         )
     best = single
-    pairs = _Pairs.of(Logits.of(estimates, row), effects, p, columns)
+    pairs = _Pairs.of(Logits.of(estimates, row), effects, singles.p, columns)
     for offered in signals if len(pairs.first) else ():
-        plan = _best_cascade(offered, names, policy, pairs, p, cost, latency)
+        plan = _best_cascade(offered, names, policy, pairs, singles)
         if plan is not None and (best is None or plan.utility > best.utility):
             best = plan
     if best is None:
@@ -357,33 +363,37 @@ def _best_cascade(
     names: Sequence[str],
     policy: Policy,
     pairs: _Pairs,
-    p: Float64Array,
-    cost: Float64Array,
-    latency: Float64Array,
+    singles: _Prospects,
 ) -> Plan | None:
     """The best pair under one signal; None where none keeps the policy's bounds."""
-    first, second, samples = pairs.first, pairs.second, offered.signal.samples
+    one, two, samples = (
+        singles.take(pairs.first),
+        singles.take(pairs.second),
+        offered.signal.samples,
+    )
     qualities = [offered.quality_of(name) for name in names]
-    known = np.array([quality is not None for quality in qualities])
-    sensitivity = np.array([0.0 if q is None else q.sensitivity for q in qualities])[first]
-    specificity = np.array([1.0 if q is None else q.specificity for q in qualities])[first]
-    right = p[first]
-    escalate = sensitivity * (1 - right) + (1 - specificity) * right
-    chance = specificity * right + (1 - specificity) * pairs.both + sensitivity * pairs.saved
-    spent = samples * cost[first] + offered.cost_usd + escalate * cost[second]
-    # Samples of one model are asked for at the same time.
-    waited = latency[first] + offered.latency_s + escalate * latency[second]
-    value = np.where(known[first], _utility(policy, chance, spent, waited), -np.inf)
-    at = _largest(value, spent)
+    known = np.array([quality is not None for quality in qualities])[pairs.first]
+    sensitivity = np.array([0.0 if q is None else q.sensitivity for q in qualities])[pairs.first]
+    specificity = np.array([1.0 if q is None else q.specificity for q in qualities])[pairs.first]
+    escalate = sensitivity * (1 - one.p) + (1 - specificity) * one.p
+    plans = _Prospects(
+        p=specificity * one.p + (1 - specificity) * pairs.both + sensitivity * pairs.saved,
+        cost=samples * one.cost + offered.cost_usd + escalate * two.cost,
+        # Samples of one model are asked for at the same time.
+        latency=one.latency + offered.latency_s + escalate * two.latency,
+        tail=one.tail + offered.latency_s + np.where(escalate > 0, two.tail, 0.0),
+    )
+    value = np.where(known, plans.utility(policy), -np.inf)
+    at = _largest(value, plans.cost)
     if at is None:
         return None
     return Plan(
-        first=names[int(first[at])],
-        second=names[int(second[at])],
+        first=names[int(pairs.first[at])],
+        second=names[int(pairs.second[at])],
         signal=offered.signal,
-        p_correct=float(chance[at]),
-        cost_usd=float(spent[at]),
-        latency_s=float(waited[at]),
+        p_correct=float(plans.p[at]),
+        cost_usd=float(plans.cost[at]),
+        latency_s=float(plans.latency[at]),
         utility=float(value[at]),
         p_escalate=float(escalate[at]),
         p_rescue=float(pairs.rescue[at]),
@@ -398,22 +408,47 @@ def _largest(value: Float64Array, cost: Float64Array) -> int | None:
     return int(top[cost[top].argmin()])
 
 
-def _utility(policy: Policy, p: FloatArray, cost: FloatArray, latency: FloatArray) -> Float64Array:
-    """What the policy maximises, minus infinity where a bound is broken."""
-    if policy.objective == "cost":
-        value = -cost
-    elif policy.objective == "accuracy":
-        value = p.astype(np.float64)
-    else:
-        value = policy.value_of_correct_usd * p - cost - policy.value_of_second_usd * latency
-    kept = np.ones(len(p), dtype=np.bool_)
-    if policy.min_accuracy is not None:
-        kept &= p >= policy.min_accuracy
-    if policy.max_cost_usd is not None:
-        kept &= cost <= policy.max_cost_usd
-    if policy.max_latency_s is not None:
-        kept &= latency <= policy.max_latency_s
-    return np.where(kept, value, -np.inf)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prospects:
+    """What to expect of some plans, (P,) each; of single models where they are columns."""
+
+    p: Float64Array
+    cost: Float64Array
+    latency: Float64Array
+    tail: Float64Array
+
+    def utility(self, policy: Policy) -> Float64Array:
+        """What the policy maximises, minus infinity where a bound is broken."""
+        wrong = policy.value_of_correct_usd * (1 - self.p)
+        waiting = policy.value_of_second_usd * self.latency
+        if policy.objective == "cost":
+            value = -self.cost
+        elif policy.objective == "accuracy":
+            value = self.p
+        elif policy.scalarisation == "chebyshev":
+            largest = np.maximum(np.maximum(wrong, self.cost), waiting)
+            value = -(largest + AUGMENTATION * (wrong + self.cost + waiting))
+        else:
+            value = policy.value_of_correct_usd - wrong - self.cost - waiting
+        kept = np.ones(len(self.p), dtype=np.bool_)
+        if policy.min_accuracy is not None:
+            kept &= self.p >= policy.min_accuracy
+        if policy.max_cost_usd is not None:
+            kept &= self.cost <= policy.max_cost_usd
+        if policy.max_latency_s is not None:
+            kept &= self.latency <= policy.max_latency_s
+        if policy.max_p95_latency_s is not None:
+            kept &= self.tail <= policy.max_p95_latency_s
+        return np.where(kept, value, -np.inf)
+
+    def take(self, columns: IntArray) -> _Prospects:
+        """Some of them."""
+        return _Prospects(
+            p=self.p[columns],
+            cost=self.cost[columns],
+            latency=self.latency[columns],
+            tail=self.tail[columns],
+        )
 
 
 # -- following a plan --------------------------------------------------------------------------

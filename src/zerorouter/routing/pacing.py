@@ -61,7 +61,12 @@ class Period:
                 return cls(kind="month", length_s=0, offset_s=offset_s)
             if period in FIXED:
                 return cls(kind=period, length_s=FIXED[period], offset_s=offset_s)
-        elif not isinstance(period, bool) and math.isfinite(period) and period >= 1:
+        elif (
+            isinstance(period, (int, float))
+            and not isinstance(period, bool)
+            and math.isfinite(period)
+            and period >= 1
+        ):
             return cls(kind="seconds", length_s=int(period), offset_s=offset_s)
         raise InputError(
             f"the period is {period!r}; 'hour', 'day', 'month' or a number of seconds from 1 up "

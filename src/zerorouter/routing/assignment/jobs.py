@@ -15,8 +15,9 @@ no job does better than :math:`W e^{L}` at what the others' cheapest outcomes le
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -56,9 +57,7 @@ class Jobs:
     weight: Float64Array
 
     @classmethod
-    def of(
-        cls, group_ids: Sequence[Hashable], weights: dict[Hashable, float] | None = None
-    ) -> Jobs:
+    def of(cls, group_ids: Sequence[Hashable], weights: Mapping[Any, float] | None = None) -> Jobs:
         """Jobs of prompts, in the order in which they first appear.
 
         Args:
@@ -70,7 +69,7 @@ class Jobs:
         """
         place: dict[Hashable, int] = {}
         job = np.array([place.setdefault(g, len(place)) for g in group_ids], dtype=np.int64)
-        given = dict(weights or {})
+        given: dict[Any, float] = dict(weights or {})
         weight = np.array([float(given.pop(name, 1.0)) for name in place])
         if given:
             raise InputError(f"a weight is given for {next(iter(given))!r}, which has no subtask")
