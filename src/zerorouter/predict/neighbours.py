@@ -60,8 +60,11 @@ class Prototypes:
 
     def support(self, embedding: Float32Array) -> float:
         """Support of one unit embedding (dim,), in [0, 1]."""
-        nearest = float((self.centroids @ embedding).max())
-        at = int(self.similarity_quantiles.searchsorted(nearest))
+        return self.support_of(self.centroids @ embedding)
+
+    def support_of(self, similarity: Float32Array) -> float:
+        """Support of a prompt whose cosines to the centroids are ``similarity`` (P,)."""
+        at = int(self.similarity_quantiles.searchsorted(float(similarity.max())))
         return min(at / (QUANTILES - 1), 1.0)
 
 
@@ -71,5 +74,5 @@ def strangeness(support: FloatArray) -> Float32Array:
     Where a prompt lies among the calibrated ones tells nothing of how well it is predicted; the
     error of whole kinds of prompts sets in at the rim (docs/experiments.md).
     """
-    out: Float32Array = np.square(np.maximum(1 - np.asarray(support, np.float32) / FAMILIAR, 0))
-    return out
+    away = max(1.0 - support / FAMILIAR, 0.0)
+    return away * away
