@@ -89,9 +89,12 @@ def test_a_decision_is_scored_once_by_its_key_and_unknown_ones_are_not_found(sta
     unknown = score(gateway, "00" * 12, 1.0)
     assert unknown.status == 404
     assert unknown.json()["error"]["code"] == "decision_not_found"
-    assert fetch(
-        f"{gateway.openai_url}/feedback", {"decision_id": decision, "score": 1, "scoer": 1}
-    ).status == 400
+    assert (
+        fetch(
+            f"{gateway.openai_url}/feedback", {"decision_id": decision, "score": 1, "scoer": 1}
+        ).status
+        == 400
+    )
 
 
 def test_decisions_of_a_batch_can_be_scored(start: Start) -> None:

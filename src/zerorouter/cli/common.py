@@ -118,9 +118,7 @@ def read_prompt_text(argument: str) -> str:
         ) from error
 
 
-def open_router(
-    space: Path | None, config_path: Path | None, asked: Sequence[str] = ()
-) -> Router:
+def open_router(space: Path | None, config_path: Path | None, asked: Sequence[str] = ()) -> Router:
     """The router that options and configuration ask for.
 
     Args:

@@ -418,9 +418,7 @@ def place(space: LatentSpace, prior: Prior, sources: Sequence[Source]) -> Placem
     )
 
 
-def _with_scores(
-    space: LatentSpace, prior: Prior, told: Mapping[str, float]
-) -> tuple[Prior, int]:
+def _with_scores(space: LatentSpace, prior: Prior, told: Mapping[str, float]) -> tuple[Prior, int]:
     """The prior sharpened by published scores, and how many of them the space can read."""
     if not told:
         return prior, 0

@@ -95,9 +95,7 @@ class ScoreMatrix:
     def without(self, models: Sequence[str]) -> ScoreMatrix:
         """The matrix without the rows of these models."""
         left = [i for i, name in enumerate(self.models) if name not in set(models)]
-        return replace(
-            self, models=tuple(self.models[i] for i in left), scores=self.scores[left]
-        )
+        return replace(self, models=tuple(self.models[i] for i in left), scores=self.scores[left])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -368,18 +366,16 @@ class _Fitting:
                     loading[b], offset[b] = found[:k], float(found[k])
                     learned.append(found[:k])
                     error = free - z @ found
-                    lead = np.hstack(
-                        [np.tile(loading[b], (len(rows), 1)), np.ones((len(rows), 1))]
-                    )
+                    lead = np.hstack([np.tile(loading[b], (len(rows), 1)), np.ones((len(rows), 1))])
                 squares = error**2 + np.einsum("ui,uij,uj->u", lead, spread[rows], lead)
                 # What rounding explains of a residual is not the benchmark's own.
                 share = variance[b] / (variance[b] + rounding[rows, b])
                 own = share**2 * squares + (1 - share) * variance[b]
                 residual[b] = float(own.sum())
             counts = seen.sum(axis=0)
-            pooled = float((residual.sum() + VARIANCE_WEIGHT * VARIANCE) / (
-                counts.sum() + VARIANCE_WEIGHT
-            ))
+            pooled = float(
+                (residual.sum() + VARIANCE_WEIGHT * VARIANCE) / (counts.sum() + VARIANCE_WEIGHT)
+            )
             variance = (residual + VARIANCE_WEIGHT * pooled) / (counts + VARIANCE_WEIGHT)
             if learned:
                 total = np.sum(learned, axis=0)

@@ -22,7 +22,7 @@ from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.irt.model import ItemParameters
 from zerorouter.predict.features import PromptFeatures, chance
 from zerorouter.predict.forest import ForestReading
-from zerorouter.predict.neighbours import Prototypes, strangeness
+from zerorouter.predict.neighbours import Prototypes, strangeness_of
 from zerorouter.predict.student import HiddenLayer
 
 Accuracy: TypeAlias = Literal["fast", "full"]
@@ -202,12 +202,12 @@ class ItemPredictor:
             row[k] += intercept / total
             row[0] = max(row[0], LEAST_DISCRIMINATION)
             domain[i] = shares.index(max(shares))
-            cosines = self.prototypes.centroids @ features.embedding[i]
+            cosines = self.prototypes.centroids.dot(features.embedding[i])
             if similarity is not None:
                 similarity[i] = cosines
             known = self.prototypes.support_of(cosines)
             support[i] = known
-            shift[i] = near + far * strangeness(known)
+            shift[i] = near + far * strangeness_of(known)
             guessing[i] = chance(features.structure[i])
         return PromptReadings(
             items=ItemParameters(

@@ -8,7 +8,9 @@ unlike anything calibrated.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -60,12 +62,18 @@ class Prototypes:
 
     def support(self, embedding: Float32Array) -> float:
         """Support of one unit embedding (dim,), in [0, 1]."""
-        return self.support_of(self.centroids @ embedding)
+        return self.support_of(self.centroids.dot(embedding))
 
     def support_of(self, similarity: Float32Array) -> float:
         """Support of a prompt whose cosines to the centroids are ``similarity`` (P,)."""
-        at = int(self.similarity_quantiles.searchsorted(float(similarity.max())))
-        return min(at / (QUANTILES - 1), 1.0)
+        nearest = float(np.maximum.reduce(similarity))
+        return min(bisect_left(self._quantiles, nearest) / (QUANTILES - 1), 1.0)
+
+    @cached_property
+    def _quantiles(self) -> list[float]:
+        """The quantiles in plain floats, a tenth of the time to search."""
+        quantiles: list[float] = self.similarity_quantiles.tolist()
+        return quantiles
 
 
 def strangeness(support: FloatArray) -> Float32Array:
@@ -74,5 +82,11 @@ def strangeness(support: FloatArray) -> Float32Array:
     Where a prompt lies among the calibrated ones tells nothing of how well it is predicted; the
     error of whole kinds of prompts sets in at the rim (docs/experiments.md).
     """
+    out: Float32Array = np.square(np.maximum(1 - np.asarray(support, np.float32) / FAMILIAR, 0))
+    return out
+
+
+def strangeness_of(support: float) -> float:
+    """`strangeness` of one prompt, in plain floats."""
     away = max(1.0 - support / FAMILIAR, 0.0)
     return away * away
