@@ -80,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     space = LatentSpace.load()
-    matrix, cards = read_scores(options.data)
+    matrix, cards = read_scores(options.data / "catalog")
     model = fit(space, matrix, cards)
     provenance = {
         "date": options.date,
@@ -94,7 +94,7 @@ def main() -> None:
     placed.save(options.out / "card_only", provenance=provenance)
     print(
         f"space {space.version}: {len(model.benchmarks)} benchmarks, {len(model.links)} of them "
-        f"linked to items; all scores of a model share {model.shared_variance**0.5:.2f} logits (sd)"
+        f"linked to items; sd of delta {np.round(model.shared_variance**0.5, 2).tolist()}"
     )
     print(
         f"{len(placed.names)} models without records placed, {int((placed.n_scores > 0).sum())} "

@@ -225,7 +225,7 @@ def left_out_models(data: Path) -> Iterator[dict[str, Any]]:
     means, covariances, known = places_of(space, matrix.models, cards)
     for i, name in enumerate(matrix.models):
         told = matrix.of(name)
-        if not known[i]:
+        if name not in space:
             continue
         at = int(space.index([name])[0])
         others = np.arange(len(space.respondents)) != at
@@ -243,6 +243,7 @@ def left_out_models(data: Path) -> Iterator[dict[str, Any]]:
             spread = np.sqrt(np.diagonal(covariance + own))
             row = {
                 "model": name,
+                "linked": known[i],
                 "arm": arm,
                 "n_scores": len(model.known(scores)),
                 "error": (mean - truth).tolist(),
@@ -354,7 +355,7 @@ def _maybe(value: float | None, factor: float, digits: int) -> str:
 
 
 def _model_table(rows: Sequence[dict[str, Any]]) -> str:
-    n = len({row["model"] for row in rows})
+    n, n_linked = (len({row["model"] for row in of}) for of in (rows, _linked(rows)))
     lines = [
         f"""## One model left out: {n} respondents of the shipped space with published scores
 
@@ -362,14 +363,21 @@ Each is taken out of the score model and of the population prior, placed by its 
 its scores, and compared with where its own answers put it. Abilities are in the space's units (the
 population's standard deviation of the general dimension is about 1); `inside` is the share of 90%
 intervals that hold the answers' place (its own uncertainty counted in). The last columns are root
-mean square errors of mean accuracy over the calibrated items, in points.""",
+mean square errors of mean accuracy over the calibrated items, in points.
+
+{n_linked} of them have answers in zeroeval, mmlu-pro or cruxeval. The other {n - n_linked} answered
+the puzzles of reasoning-gym alone, which a single model links to the rest: cards and scores put
+them a point of ability higher than the space does. They take part in the fit like models without
+answers, and are shown apart.""",
         "",
         "| placed by | general: RMSE | 90% half width | inside | specific: RMSE | inside | gsm8k | "
         "mmlu-pro | math-l5 | cruxeval-o |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        of = [row for row in rows if row["arm"] == arm]
+    parts = {"": _linked(rows), "puzzles alone: ": [row for row in rows if not row["linked"]]}
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    for label, arm in ((label, arm) for label in parts for arm in arms):
+        of = [row for row in parts[label] if row["arm"] == arm]
         error = np.array([row["error"] for row in of])
         sd = np.array([row["sd"] for row in of])
         inside = np.array([row["inside"] for row in of])
@@ -384,8 +392,12 @@ mean square errors of mean accuracy over the calibrated items, in points.""",
                 for b in ("gsm8k", "mmlu-pro", "math-l5", "cruxeval-o")
             ),
         ]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label}{arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _linked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["linked"]]
 
 
 def _score_table(rows: Sequence[dict[str, Any]]) -> str:

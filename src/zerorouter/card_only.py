@@ -27,10 +27,11 @@ from zerorouter.linking import AliasTable, RespondentCard, load_aliases
 from zerorouter.onboarding.benchmarks import (
     PUBLISHED_FILE,
     PUBLISHED_FOLDER,
+    load_benchmarks,
     published_beside,
     read_published,
 )
-from zerorouter.onboarding.evidence import prior_of
+from zerorouter.onboarding.evidence import card_prior
 from zerorouter.onboarding.published import ScoreMatrix
 from zerorouter.profiles import card_of
 from zerorouter.space import AnswerStyle, LatentSpace
@@ -201,19 +202,35 @@ def places_of(
 ) -> tuple[Float64Array, Float64Array, list[bool]]:
     """(M, K) means and (M, K, K) covariances of models, and which of them answers tell.
 
-    Respondents of the space stand where it has them, others where their cards put them.
+    Respondents of the space stand where it has them, others where their cards put them. So do
+    respondents of records of which no benchmark is linked (reasoning-gym's puzzles): what places
+    them against the others is one model in common, and scores disagree with it by a point of
+    ability and more (docs/results/scores.md).
     """
-    means, covariances = [], []
+    linked = _respondents_of_links()
+    means, covariances, known = [], [], []
     for name, card in zip(names, cards, strict=True):
-        if name in space:
+        known.append(name in space and name in linked)
+        if known[-1]:
             at = int(space.index([name])[0])
             means.append(space.abilities.mean[at].astype(np.float64))
             covariances.append(space.abilities.covariance[at].astype(np.float64))
         else:
-            prior = prior_of(space, card)
+            prior = card_prior(space, card)
             means.append(prior.mean)
             covariances.append(prior.covariance)
-    return np.array(means), np.array(covariances), [name in space for name in names]
+    return np.array(means), np.array(covariances), known
+
+
+def _respondents_of_links() -> frozenset[str]:
+    """Respondents of the record folders that the table of benchmarks links to."""
+    aliases = load_aliases()
+    folders = {
+        pattern.partition("/")[0]
+        for link in load_benchmarks().links.values()
+        for pattern in link.tasks
+    }
+    return frozenset(aliases(folder, name) for folder in folders for name in aliases.names(folder))
 
 
 def published_cards(

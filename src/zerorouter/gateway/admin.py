@@ -221,7 +221,12 @@ class Admin:
         before = learning.applied_version
         learning.command(action, **what)
         done = await self._in_thread(partial(learning.wait_for, before, _APPLIED_S))
-        value = {"action": action, "version": learning.applied_version, "applied": done, **what}
+        value = {
+            "action": action,
+            "target": target,
+            "version": learning.applied_version,
+            "applied": done,
+        }
         return Reply(value=value, status=200 if done else 202)
 
     def _learning(self) -> LearningService:

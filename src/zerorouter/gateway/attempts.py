@@ -254,6 +254,7 @@ def _failed(
         return None
     if isinstance(error, AttemptFailed):
         attempt.outcome = error.outcome
+        attempt.usage = error.usage
         attempt.retry_after_s = rest = error.retry_after_s
         status = attempt.status or 0
         if rest is None and status == 429:

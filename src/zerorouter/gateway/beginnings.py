@@ -18,6 +18,7 @@ from zerorouter.gateway.wire.apis import Api
 from zerorouter.gateway.wire.codec import loads
 from zerorouter.gateway.wire.envelopes import MOST_ERROR_BYTES, Failure, read_error
 from zerorouter.gateway.wire.scanning import scanner_for
+from zerorouter.gateway.wire.usage import TokenUsage
 from zerorouter.serving_config import MEBIBYTE, GatewaySettings
 
 OUR_FAULT: Final = frozenset({401, 403})
@@ -63,15 +64,23 @@ class AttemptFailed(Exception):  # noqa: N818  # one try, not yet a failure
         failure: What the client hears if nothing else succeeds.
         again: Whether the same endpoint may be tried again.
         retry_after_s: What the upstream asked for.
+        usage: Tokens that it took all the same, where the upstream told.
     """
 
     def __init__(
-        self, outcome: str, failure: Failure, *, again: bool, retry_after_s: float | None = None
+        self,
+        outcome: str,
+        failure: Failure,
+        *,
+        again: bool,
+        retry_after_s: float | None = None,
+        usage: TokenUsage | None = None,
     ) -> None:
         self.outcome = outcome
         self.failure = failure
         self.again = again
         self.retry_after_s = retry_after_s
+        self.usage = usage
         super().__init__(failure.message)
 
     @classmethod
@@ -216,4 +225,4 @@ def _check_stream(name: str, spoken: Api, first: bytes) -> None:
     if scanner.facts.error is not None and not scanner.facts.has_content:
         error = scanner.facts.error
         again = error.status >= 500 or error.status in (408, 409, 429)
-        raise AttemptFailed("stream_error", error, again=again)
+        raise AttemptFailed("stream_error", error, again=again, usage=scanner.facts.usage)

@@ -16,6 +16,7 @@ from zerorouter.gateway.keys import VirtualKey
 from zerorouter.gateway.ledger.rows import AdminRow, AttemptRow, FeedbackRow, RequestRow
 from zerorouter.gateway.metrics import strongest_cost_usd
 from zerorouter.gateway.records import RequestRecord
+from zerorouter.gateway.wire.usage import TokenUsage
 
 _NS = 1_000_000_000
 
@@ -26,6 +27,10 @@ class Bookkeeping(Protocol):
     @property
     def has_keys(self) -> bool:
         """Whether clients need a key."""
+
+    @property
+    def keeps_prompts(self) -> bool:
+        """Whether the texts of prompts are kept."""
 
     def authenticate(self, secret: str) -> VirtualKey | None:
         """The key of a client; None where none is wanted.
@@ -76,6 +81,7 @@ class OpenBooks:
     """No keys, no ledger."""
 
     has_keys = False
+    keeps_prompts = False
 
     def authenticate(self, secret: str) -> VirtualKey | None:
         """Everyone is welcome; the secret is thrown away."""
@@ -107,6 +113,7 @@ class KeptBooks:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self.keeps_prompts = books.ledger.keeps_prompts
 
     @property
     def accounts(self) -> Accounts:
@@ -184,7 +191,7 @@ class KeptBooks:
 
 def row_of(record: RequestRecord) -> RequestRow:
     """The ledger's row of a request that is over."""
-    usage, decision = record.usage, record.decision
+    decision = record.decision
     attempts = tuple(
         AttemptRow(
             n=n,
@@ -194,6 +201,8 @@ def row_of(record: RequestRecord) -> RequestRow:
             status=attempt.status,
             outcome=attempt.outcome,
             latency_s=attempt.seconds,
+            cost_nusd=_nusd(attempt.cost_usd),
+            **({} if attempt.usage is None else _tokens(attempt.usage)),
         )
         for n, attempt in enumerate(record.attempts)
     )
@@ -223,11 +232,6 @@ def row_of(record: RequestRecord) -> RequestRow:
         status=None if record.outcome == "left" else record.status,
         outcome=record.outcome,
         error=record.error,
-        input_tokens=None if usage is None else usage.input_tokens,
-        cached_input_tokens=None if usage is None else usage.cached_tokens,
-        cache_write_tokens=None if usage is None else usage.cache_write_tokens,
-        output_tokens=None if usage is None else usage.output_tokens,
-        reasoning_tokens=None if usage is None else usage.reasoning_tokens,
         estimated=record.is_estimated,
         cost_nusd=_nusd(record.cost_usd),
         latency_s=record.seconds,
@@ -236,8 +240,31 @@ def row_of(record: RequestRecord) -> RequestRow:
         overhead_s=record.overhead_s,
         profile_version=None if decision is None else decision.space_version,
         attempts=attempts,
+        prompt=None if record.prompt is None else record.prompt.decode("utf-8", "replace"),
+        **_tokens_of_all(record),
         **expected,  # type: ignore[arg-type]  # each by its name
     )
+
+
+def _tokens(usage: TokenUsage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def _tokens_of_all(record: RequestRecord) -> dict[str, int]:
+    """Tokens as billed, failed attempts included; nothing where none are known."""
+    known = [attempt.usage for attempt in record.attempts if attempt.usage is not None]
+    if not known and record.usage is not None:
+        known = [record.usage]
+    if len(known) < 2:
+        return _tokens(known[0]) if known else {}
+    each = [_tokens(usage) for usage in known]
+    return {name: sum(one[name] for one in each) for name in each[0]}
 
 
 def _nusd(usd: float | None) -> int | None:

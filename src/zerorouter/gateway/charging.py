@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, cast
 
+from zerorouter.gateway.budgets import to_usd, worst_nusd
 from zerorouter.gateway.records import RequestRecord
 from zerorouter.gateway.setup import Setup
 from zerorouter.gateway.wire.peek import WireRequest
@@ -38,8 +39,38 @@ def cost_usd(price: Price, usage: TokenUsage) -> float:
     return request_cost_usd(price, cast(TokenCounts, counts))
 
 
+def charge(setup: Setup, record: RequestRecord) -> None:
+    """Price what each attempt took; the request's cost is that of all of them."""
+    if record.usage is not None and record.model and record.attempts:
+        record.attempts[-1].usage = record.usage
+    total: float | None = None
+    for attempt in record.attempts:
+        if attempt.usage is None:
+            continue
+        price = setup.price(attempt.model)
+        if price is not None:
+            attempt.cost_usd = cost_usd(price, attempt.usage)
+            total = attempt.cost_usd if total is None else total + attempt.cost_usd
+    record.cost_usd = total
+
+
+def worst_usd(setup: Setup, request: WireRequest, model: str) -> float | None:
+    """The most that a request can cost at a model; None without a price.
+
+    A text has no more tokens than bytes (it has a quarter as many as a rule, but one for each digit
+    that stands alone), and all of them may be of the dearest kind. What is put aside too much is
+    free again as soon as the request is over.
+    """
+    price = setup.price(model)
+    if price is None:
+        return None
+    most = most_tokens(setup, request, model)
+    worst = worst_nusd(price, input_tokens=len(request.raw), max_output_tokens=most.output_tokens)
+    return to_usd(worst)
+
+
 def most_tokens(setup: Setup, request: WireRequest, model: str) -> TokenUsage:
-    """The most tokens that a request can take of a model."""
+    """Tokens that a request may take of a model: input rounded up, all the output it may have."""
     tokens_in = len(request.raw) // 3 + 1  # above what four characters a token would give
     spec = setup.catalog.get(model) if model in setup.catalog else None
     longest = (spec.max_output_tokens if spec else None) or USUAL_MAX_TOKENS

@@ -29,6 +29,8 @@ class AttemptRecord:
         seconds: How long it took; of an answer that is passed on, up to its first byte.
         retry_after_s: What the upstream asked for.
         probe: Whether its circuit was not closed.
+        usage: Tokens that it took; None where that is not known.
+        cost_usd: At the model's price; None where tokens or price are not known.
     """
 
     upstream: str
@@ -40,6 +42,8 @@ class AttemptRecord:
     seconds: float = 0.0
     retry_after_s: float | None = None
     probe: bool = False
+    usage: TokenUsage | None = None
+    cost_usd: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For the log."""
@@ -85,7 +89,8 @@ class RequestRecord:
         seconds: From the request to its last byte.
         usage: Tokens, as the upstream told; None where it did not.
         is_estimated: Whether tokens are our estimate.
-        cost_usd: At the model's price; None where tokens or price are not known.
+        cost_usd: Of all attempts, at the models' prices; None where tokens or price are not known.
+        prompt: The request's body, where the ledger keeps such texts.
         reservation: What is put aside for it.
     """
 
@@ -114,6 +119,7 @@ class RequestRecord:
     usage: TokenUsage | None = None
     is_estimated: bool = False
     cost_usd: float | None = None
+    prompt: bytes | None = None
     reservation: Reservation | None = None
 
     @property

@@ -18,7 +18,7 @@ from zerorouter.gateway import dialects
 from zerorouter.gateway.asgi import JSON, Send, send_whole
 from zerorouter.gateway.attempts import Call
 from zerorouter.gateway.beginnings import Begun
-from zerorouter.gateway.charging import cost_usd, most_tokens, streamed_tokens
+from zerorouter.gateway.charging import charge, most_tokens, streamed_tokens, worst_usd
 from zerorouter.gateway.connections import Answer
 from zerorouter.gateway.failures import send_failure
 from zerorouter.gateway.heads import (
@@ -94,6 +94,8 @@ class Visit:
         request = peek(body, record.api)
         record.requested, record.stream = request.model, request.stream
         record.max_tokens, record.n_answers = request.max_tokens, request.n
+        if gateway.books.keeps_prompts:
+            record.prompt = body
         if gateway.tracing is not None:
             record.traceparent = headers.get(b"traceparent")
         wishes = wishes_of(request, headers)
@@ -113,7 +115,7 @@ class Visit:
 
         def before(endpoint: Endpoint) -> None:
             nonlocal reserved_for
-            if endpoint.model != reserved_for:
+            if endpoint.model != reserved_for or any(a.usage for a in record.attempts):
                 if key is not None:
                     self._reserve(setup, request, endpoint.model, key)
                 reserved_for = endpoint.model
@@ -301,13 +303,17 @@ class Visit:
             self.gateway.log_error(error, self.record)
 
     def _reserve(self, setup: Setup, request: WireRequest, model: str, key: VirtualKey) -> None:
-        price, tokens = setup.price(model), most_tokens(setup, request, model)
-        worst = None if price is None else cost_usd(price, tokens)
+        worst = worst_usd(setup, request, model)
+        tokens = most_tokens(setup, request, model)
         if worst is None and key.has_budget:
             raise MissingPriceError(
                 f"{model!r} has no price and the key has a budget; set it under 'prices:'"
             )
-        self.gateway.books.reserve(self.record, key, worst_usd=worst, tokens=tokens.total_tokens)
+        record = self.record
+        if worst is not None and record.attempts:  # some may have cost something, too
+            charge(setup, record)
+            worst += record.cost_usd or 0.0
+        self.gateway.books.reserve(record, key, worst_usd=worst, tokens=tokens.total_tokens)
 
     def _close_books(self, status: int, outcome: str) -> None:
         """Settle, write the row, count and log; before the last byte goes out."""
@@ -317,11 +323,9 @@ class Visit:
         gateway, record = self.gateway, self.record
         now = monotonic()
         record.status, record.outcome, record.seconds = status, outcome, now - record.started
+        charge(gateway.setup, record)
         usage = record.usage
         if usage is not None and record.model:
-            price = gateway.setup.price(record.model)
-            if price is not None:
-                record.cost_usd = cost_usd(price, usage)
             if record.session_id is not None:
                 gateway.sessions.note(
                     record.key_id, record.session_id, record.model, usage.total_tokens, now

@@ -247,6 +247,11 @@ def prior_of(space: LatentSpace, card: RespondentCard) -> Prior:
             covariance=space.abilities.covariance[at].astype(np.float64)
             + KNOWN_DRIFT * space.population.covariance,
         )
+    return card_prior(space, card)
+
+
+def card_prior(space: LatentSpace, card: RespondentCard) -> Prior:
+    """Where a model is expected from its card alone."""
     population = space.population
     table: CovariateTable = population.table
     z = table.rows([card])

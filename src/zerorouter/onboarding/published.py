@@ -3,17 +3,19 @@ r"""Published benchmark scores as pseudo-observations of a model's ability.
 On the logit scale, where a mean of sigmoids is close to linear in the ability, the score of model
 u on benchmark b is
 
-.. math:: \operatorname{logit} s_{ub} = h_b(\theta_u) + \delta_u + \epsilon_{ub}, \qquad
-          \delta_u \sim N(0, \omega^2), \quad \epsilon_{ub} \sim N(0, \tau_b^2 + v(s_{ub})),
+.. math:: \operatorname{logit} s_{ub} = h_b(\theta_u + \delta_u) + \epsilon_{ub}, \qquad
+          \delta_u \sim N(0, \Omega), \quad \epsilon_{ub} \sim N(0, \tau_b^2 + v(s_{ub})),
 
 - :math:`h_b(\theta) = c_b + \operatorname{logit} \bar P_b(\theta)` where the space has calibrated
   items of the benchmark (*linked*; :math:`\bar P_b` is the mean of P(correct) over them and
   :math:`c_b`, near 0, is what other shots, graders and subsets make of it),
 - :math:`h_b(\theta) = \lambda_b \cdot \theta + c_b` where it has none (*learned*).
 
-:math:`\delta_u` is what all scores of one model have in common beyond its ability: its maker's
-way of measuring, prompts tuned to the benchmarks. Without it ten scores would pretend to ten
-independent witnesses. :math:`v` is one point of the score, which counts near 0 and 1.
+:math:`\delta_u` is how the model that its maker measured differs from the one that answers here, in
+all its scores at once: the way of asking, prompts tuned to the benchmarks, another version. Without
+it thirty scores would pretend to thirty independent witnesses; with it no number of scores places
+a model more surely than :math:`\Omega` allows. :math:`v` is one point of the score, which counts
+near 0 and 1.
 
 Loadings and offsets are fitted by expectation and maximisation over a matrix of published scores,
 jointly with the abilities: those of respondents of the space enter at their posterior, those of
@@ -29,7 +31,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array, FloatArray, IntArray
+from zerorouter.arrays import BoolArray, Float64Array, FloatArray, IntArray
 from zerorouter.errors import CalibrationError
 from zerorouter.irt.model import ItemParameters
 
@@ -51,7 +53,7 @@ LOADING_MEAN, LOADING_SD, SPECIFIC_SD = 1.0, 0.5, 0.3
 LOADING_WEIGHT = 5.0  # benchmarks that the prior of the mean loading counts for
 OFFSET_SD = 2.0  # of a learned benchmark
 VARIANCE, VARIANCE_WEIGHT = 0.15, 4.0  # of one score around its benchmark, and its observations
-SHARED_VARIANCE, SHARED_WEIGHT = 0.05, 5.0  # of delta, and its models
+SHARED_VARIANCE, SHARED_WEIGHT = 0.15, 5.0  # of delta in each dimension, and its models
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +110,7 @@ class ScoreModel:
         offset: (B,) c_b.
         uncertainty: (B, K+1, K+1) posterior covariance of (loading, offset).
         variance: (B,) tau_b^2.
-        shared_variance: omega^2.
+        shared_variance: (K,) diagonal of Omega.
         n_models: (B,) published scores that a benchmark's figures rest on.
         links: Items of linked benchmarks.
     """
@@ -118,7 +120,7 @@ class ScoreModel:
     offset: Float64Array
     uncertainty: Float64Array
     variance: Float64Array
-    shared_variance: float
+    shared_variance: Float64Array
     n_models: Float64Array
     links: Mapping[str, Link] = field(default_factory=dict)
 
@@ -160,7 +162,7 @@ class ScoreModel:
     ) -> tuple[Float64Array, Float64Array]:
         """A Gaussian prior (K,), (K, K) sharpened by published scores; unknown names are skipped.
 
-        The precision that is added is positive semidefinite: no variance ever grows.
+        No variance ever grows.
         """
         centre = np.asarray(mean, dtype=np.float64)
         scale = np.asarray(covariance, dtype=np.float64)
@@ -175,20 +177,24 @@ class ScoreModel:
             + np.einsum("bij,i,j->b", self.uncertainty[at], extended, extended)
             + rounding_variance(seen)
         )
-        weight = np.linalg.inv(np.diag(noise) + self.shared_variance)
         target = np.array([logit(score) for score in seen])
-        precision = np.linalg.inv(scale)
-        theta, folded = centre, scale
+        # The ability that the scores show, theta + delta, and then theta given it.
+        shown = scale + np.diag(self.shared_variance)
+        precision = np.linalg.inv(shown)
+        where, left = centre, shown
         for _ in range(LINEARISATIONS):
-            read = [self.expected(name, theta) for name in known]
+            read = [self.expected(name, where) for name in known]
             slopes = np.array([gradient for _, gradient in read])
-            off = target - np.array([value for value, _ in read]) + slopes @ theta
-            folded = np.linalg.inv(precision + slopes.T @ weight @ slopes)
-            step = folded @ (precision @ centre + slopes.T @ weight @ off) - theta
-            theta = theta + step
+            off = target - np.array([value for value, _ in read]) + slopes @ where
+            weighted = slopes.T / noise
+            left = np.linalg.inv(precision + weighted @ slopes)
+            step = left @ (precision @ centre + weighted @ off) - where
+            where = where + step
             if float(np.max(np.abs(step))) < SETTLED or not self.links.keys() & known.keys():
                 break
-        return theta, (folded + folded.T) / 2
+        gain = scale @ precision
+        folded = scale - gain @ scale + gain @ left @ gain.T
+        return centre + gain @ (where - centre), (folded + folded.T) / 2
 
 
 def sample_of_items(items: ItemParameters, at: IntArray) -> ItemParameters:
@@ -231,15 +237,6 @@ def _mean_accuracies(
 
 
 # -- fitting -------------------------------------------------------------------------------------
-
-
-@dataclass(kw_only=True, eq=False)
-class _Sums:
-    """What the maximisation of one benchmark needs of its models."""
-
-    rows: np.ndarray  # models with a score
-    target: Float64Array
-    noise: Float64Array  # v(s)
 
 
 def fit_scores(
@@ -291,113 +288,155 @@ def fit_scores(
 
 
 @dataclass(kw_only=True, eq=False)
+class _State:
+    """What the rounds improve; see `ScoreModel`. ``centre`` is the mean of learned loadings."""
+
+    loading: Float64Array
+    offset: Float64Array
+    uncertainty: Float64Array
+    variance: Float64Array
+    shared: Float64Array
+    centre: Float64Array
+
+
+@dataclass(kw_only=True, eq=False)
 class _Fitting:
     names: tuple[str, ...]
     scores: Float64Array
     means: Float64Array
     covariances: Float64Array
-    known: np.ndarray
+    known: BoolArray
     links: Mapping[str, Link]
 
     def run(self) -> ScoreModel:
         m, k = self.means.shape
         n = len(self.names)
         seen = ~np.isnan(self.scores)
+        counts = seen.sum(axis=0).astype(np.float64)
         clipped = np.clip(np.where(seen, self.scores, 0.5), FARTHEST_SCORE, 1 - FARTHEST_SCORE)
         target = np.log(clipped) - np.log1p(-clipped)
         rounding = rounding_variance(clipped)
-        # The state of a model: its ability, and what its scores have in common beyond it.
-        x = np.hstack([self.means, np.zeros((m, 1))])
-        spread = np.zeros((m, k + 1, k + 1))
-        loading = np.zeros((n, k))
-        loading[:, 0] = [0.0 if name in self.links else LOADING_MEAN for name in self.names]
-        offset = np.zeros(n)
-        uncertainty = np.zeros((n, k + 1, k + 1))
-        variance, shared = np.full(n, VARIANCE), SHARED_VARIANCE
-        centre = np.zeros(k)
-        centre[0] = LOADING_MEAN
-        pooled = VARIANCE
-        for b, name in enumerate(self.names):
-            if name not in self.links and seen[:, b].any():
-                rows = seen[:, b]
-                offset[b] = np.mean(target[rows, b] - self.means[rows] @ loading[b])
+        linked = np.array([name in self.links for name in self.names], dtype=np.bool_)
+        told = self.known & (seen.sum(axis=1) > 1)
+        x = self.means.copy()  # what scores show of each model, theta + delta
+        spread = np.zeros((m, k, k))
+        state = _State(
+            loading=np.zeros((n, k)),
+            offset=np.zeros(n),
+            uncertainty=np.zeros((n, k + 1, k + 1)),
+            variance=np.full(n, VARIANCE),
+            shared=np.full(k, SHARED_VARIANCE),
+            centre=np.append(LOADING_MEAN, np.zeros(k - 1)),
+        )
+        state.loading[~linked] = state.centre
+        for b in range(n):
+            rows = seen[:, b]
+            if linked[b] or not rows.any():
+                continue
+            state.offset[b] = np.mean(target[rows, b] - x[rows] @ state.loading[b])
         for _ in range(ROUNDS):
-            values, slopes = self._read(x[:, :k], loading, offset)
-            for u in range(m):
-                at = np.flatnonzero(seen[u])
-                prior = np.zeros((k + 1, k + 1))
-                prior[:k, :k] = np.linalg.inv(self.covariances[u])
-                prior[k, k] = 1 / shared
-                jacobian = np.hstack([slopes[u, at], np.ones((len(at), 1))])
-                weight = 1 / (variance[at] + rounding[u, at])
-                off = target[u, at] - values[u, at] + slopes[u, at] @ x[u, :k]
-                precision = prior + (jacobian.T * weight) @ jacobian
-                start = np.append(self.means[u], 0.0)
-                spread[u] = np.linalg.inv(precision)
-                x[u] = spread[u] @ (prior @ start + jacobian.T @ (weight * off))
-            values, slopes = self._read(x[:, :k], loading, offset)
-            learned = []
-            residual = np.zeros(n)
-            for b, name in enumerate(self.names):
+            self._expect(state, target, rounding, seen, x, spread)
+            values, slopes = self._read(x, state.loading, state.offset)
+            own = np.zeros(n)
+            for b in range(n):
                 rows = np.flatnonzero(seen[:, b])
-                weight = 1 / (variance[b] + rounding[rows, b])
-                free = target[rows, b] - x[rows, k]
-                if name in self.links:
-                    left = free - (values[rows, b] - offset[b])
-                    precision = weight.sum() + 1 / self.links[name].offset_sd ** 2
-                    offset[b] = float(weight @ left) / precision
-                    uncertainty[b] = 0.0
-                    uncertainty[b, k, k] = 1 / precision
-                    error = left - offset[b]
-                    lead = np.hstack([slopes[rows, b], np.ones((len(rows), 1))])
+                if linked[b]:
+                    free = target[rows, b] - (values[rows, b] - state.offset[b])
+                    self._place_link(state, b, free, rounding[rows, b])
+                    error, lead = free - state.offset[b], slopes[rows, b]
                 else:
-                    z = np.hstack([x[rows, :k], np.ones((len(rows), 1))])
-                    gram = (z.T * weight) @ z
-                    gram[:k, :k] += np.einsum("u,uij->ij", weight, spread[rows, :k, :k])
-                    # Where the ability is uncertain, so is what it shares with delta.
-                    cross = -np.einsum("u,ui->i", weight, spread[rows, :k, k])
-                    prior_precision = np.diag(
-                        [LOADING_SD**-2, *[SPECIFIC_SD**-2] * (k - 1), OFFSET_SD**-2]
+                    error = self._regress(
+                        state, b, target[rows, b], rounding[rows, b], x[rows], spread[rows]
                     )
-                    right = z.T @ (weight * free) + prior_precision @ np.append(centre, 0.0)
-                    right[:k] += cross
-                    uncertainty[b] = np.linalg.inv(gram + prior_precision)
-                    found = uncertainty[b] @ right
-                    loading[b], offset[b] = found[:k], float(found[k])
-                    learned.append(found[:k])
-                    error = free - z @ found
-                    lead = np.hstack([np.tile(loading[b], (len(rows), 1)), np.ones((len(rows), 1))])
+                    lead = np.broadcast_to(state.loading[b], (len(rows), k))
                 squares = error**2 + np.einsum("ui,uij,uj->u", lead, spread[rows], lead)
                 # What rounding explains of a residual is not the benchmark's own.
-                share = variance[b] / (variance[b] + rounding[rows, b])
-                own = share**2 * squares + (1 - share) * variance[b]
-                residual[b] = float(own.sum())
-            counts = seen.sum(axis=0)
-            pooled = float(
-                (residual.sum() + VARIANCE_WEIGHT * VARIANCE) / (counts.sum() + VARIANCE_WEIGHT)
+                share = state.variance[b] / (state.variance[b] + rounding[rows, b])
+                own[b] = float((share**2 * squares + (1 - share) * state.variance[b]).sum())
+            pooled = (own.sum() + VARIANCE_WEIGHT * VARIANCE) / (counts.sum() + VARIANCE_WEIGHT)
+            state.variance = (own + VARIANCE_WEIGHT * pooled) / (counts + VARIANCE_WEIGHT)
+            general = state.loading[~linked, 0]
+            state.centre[0] = (general.sum() + LOADING_WEIGHT * LOADING_MEAN) / (
+                len(general) + LOADING_WEIGHT
             )
-            variance = (residual + VARIANCE_WEIGHT * pooled) / (counts + VARIANCE_WEIGHT)
-            if learned:
-                total = np.sum(learned, axis=0)
-                start = np.zeros(k)
-                start[0] = LOADING_WEIGHT * LOADING_MEAN
-                centre = (total + start) / (len(learned) + LOADING_WEIGHT)
-                centre[1:] = 0.0
-            told = self.known & (seen.sum(axis=1) > 1)
-            second = x[told, k] ** 2 + spread[told, k, k]
-            shared = float(
-                (second.sum() + SHARED_WEIGHT * SHARED_VARIANCE) / (told.sum() + SHARED_WEIGHT)
-            )
+            state.shared = self._shared(state.shared, told, x, spread)
         return ScoreModel(
             benchmarks=self.names,
-            loading=loading,
-            offset=offset,
-            uncertainty=uncertainty,
-            variance=variance,
-            shared_variance=shared,
-            n_models=seen.sum(axis=0).astype(np.float64),
+            loading=state.loading,
+            offset=state.offset,
+            uncertainty=state.uncertainty,
+            variance=state.variance,
+            shared_variance=state.shared,
+            n_models=counts,
             links=dict(self.links),
         )
+
+    def _expect(
+        self,
+        state: _State,
+        target: Float64Array,
+        rounding: Float64Array,
+        seen: BoolArray,
+        x: Float64Array,
+        spread: Float64Array,
+    ) -> None:
+        """Posterior of what each model's scores show; writes ``x`` and ``spread``."""
+        values, slopes = self._read(x, state.loading, state.offset)
+        for u in range(len(x)):
+            at = np.flatnonzero(seen[u])
+            prior = np.linalg.inv(self.covariances[u] + np.diag(state.shared))
+            jacobian = slopes[u, at]
+            weighted = jacobian.T / (state.variance[at] + rounding[u, at])
+            off = target[u, at] - values[u, at] + jacobian @ x[u]
+            spread[u] = np.linalg.inv(prior + weighted @ jacobian)
+            x[u] = spread[u] @ (prior @ self.means[u] + weighted @ off)
+
+    def _place_link(
+        self, state: _State, b: int, free: Float64Array, rounding: Float64Array
+    ) -> None:
+        """The offset of a linked benchmark."""
+        weight = 1 / (state.variance[b] + rounding)
+        precision = weight.sum() + 1 / self.links[self.names[b]].offset_sd ** 2
+        state.offset[b] = float(weight @ free) / precision
+        state.uncertainty[b, -1, -1] = 1 / precision
+
+    def _regress(
+        self,
+        state: _State,
+        b: int,
+        target: Float64Array,
+        rounding: Float64Array,
+        x: Float64Array,
+        spread: Float64Array,
+    ) -> Float64Array:
+        """Loading and offset of a learned benchmark; returns its residuals."""
+        k = x.shape[1]
+        weight = 1 / (state.variance[b] + rounding)
+        z = np.hstack([x, np.ones((len(x), 1))])
+        precision = (z.T * weight) @ z
+        precision[:k, :k] += np.einsum("u,uij->ij", weight, spread)
+        prior = np.array([LOADING_SD**-2, *[SPECIFIC_SD**-2] * (k - 1), OFFSET_SD**-2])
+        precision += np.diag(prior)
+        state.uncertainty[b] = np.linalg.inv(precision)
+        found = state.uncertainty[b] @ (
+            z.T @ (weight * target) + prior * np.append(state.centre, 0)
+        )
+        state.loading[b], state.offset[b] = found[:k], float(found[k])
+        out: Float64Array = target - z @ found
+        return out
+
+    def _shared(
+        self, shared: Float64Array, told: BoolArray, x: Float64Array, spread: Float64Array
+    ) -> Float64Array:
+        """The diagonal of Omega, from models whose answers tell theta."""
+        total = SHARED_WEIGHT * SHARED_VARIANCE + np.zeros_like(shared)
+        for u in np.flatnonzero(told):
+            gain = np.diag(shared) @ np.linalg.inv(self.covariances[u] + np.diag(shared))
+            delta = gain @ (x[u] - self.means[u])
+            left = np.diag(shared) - gain @ np.diag(shared) + gain @ spread[u] @ gain.T
+            total += delta**2 + np.diagonal(left)
+        out: Float64Array = total / (told.sum() + SHARED_WEIGHT)
+        return out
 
     def _read(
         self, theta: Float64Array, loading: Float64Array, offset: Float64Array

@@ -27,7 +27,7 @@ from zerorouter.space import LatentSpace
 
 FORMAT = "zerorouter-scores"
 FORMAT_VERSION = 1
-_ARRAYS = ("loading", "offset", "uncertainty", "variance", "n_models")
+_ARRAYS = ("loading", "offset", "uncertainty", "variance", "shared_variance", "n_models")
 
 
 def save_scores(
@@ -45,7 +45,6 @@ def save_scores(
         arrays={name: getattr(model, name).astype(np.float32) for name in _ARRAYS},
         facts={
             "benchmarks": list(model.benchmarks),
-            "shared_variance": round(model.shared_variance, 6),
             "space": space_version,
             "provenance": dict(provenance),
         },
@@ -63,7 +62,6 @@ def load_scores(folder: Path) -> tuple[ScoreModel, str]:
         figures: dict[str, Any] = {name: arrays[name].astype(np.float64) for name in _ARRAYS}
         model = ScoreModel(
             benchmarks=tuple(facts["benchmarks"]),
-            shared_variance=float(facts["shared_variance"]),
             **figures,
         )
         return model, str(facts["space"])

@@ -7,9 +7,11 @@ onnxruntime, for those who exported it.
 
 Notable choices:
 
-- Word pieces of ASCII text are found by setting its marks apart and a dictionary, which is about
-  ten times as fast as the `tokenizers` package; everything else goes through that package,
-  run of characters by run of characters. A property test holds the two to the same answers.
+- Word pieces are found by setting marks apart and a dictionary, which is about ten times as fast
+  as the `tokenizers` package. Letters and marks of the alphabets below `_LAST_KNOWN` are first put
+  as BERT's rules put them (accents off, lower case); everything else goes through that package,
+  run of characters by run of characters. Tests hold the two to the same answers, every character
+  by itself included.
 - The vector of a text is the normalised sum of its pieces' vectors, so order does not matter,
   and no text is ever cut short.
 """
@@ -111,8 +113,10 @@ class WordPieces:
     # the few marks that occur takes half the time of a regular expression for words and marks.
     _UNMARKED: Final = bytes([c for c in range(128) if chr(c).isalnum() or chr(c) in " \t\n\r\0"])
     _APART: Final = {chr(c): f" {chr(c)} " for c in range(33, 127) if not chr(c).isalnum()}
+    _OUTSIDE: Final = re.compile(r"[^\0-\x7f]")
     _RUNS: Final = re.compile(r"[^ \t\n\r]+")
-    _FOREIGN: Final = re.compile(r"[^\t\n\r -~]")  # outside ASCII, or a control character
+    # What `_known` does not put itself: control characters, and what lies beyond the alphabets.
+    _FOREIGN: Final = re.compile(f"[^\\t\\n\\r -~\xa1-{chr(_LAST_KNOWN)}]")
     _SURROGATE: Final = re.compile("[\ud800-\udfff]")
     _MAX_WORD_CHARS: Final = 100  # longer words are unknown, by the reference implementation
 
@@ -135,7 +139,7 @@ class WordPieces:
 
     def ids(self, text: str) -> list[int]:
         """Ids of the word pieces of ``text``, in order."""
-        plain = self._plain(text)
+        plain = self._plain(text if text.isascii() else self._known(text))
         if plain is not None:
             return self._plain_ids(plain.split(), [])
         # BERT's rules never look across a blank, so runs between blanks can go separate ways.

@@ -153,6 +153,11 @@ class Ledger:
         ledger._thread.start()
         return ledger
 
+    @property
+    def keeps_prompts(self) -> bool:
+        """Whether the texts of prompts are kept."""
+        return self._settings.store_prompts
+
     def append(self, row: LedgerRow) -> None:
         """Keep a row; when this returns it survives the process. Call it before acknowledging.
 

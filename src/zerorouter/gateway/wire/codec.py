@@ -8,7 +8,6 @@ and are refused by both paths.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any, NoReturn
 
 try:
@@ -52,8 +51,10 @@ def loads_exact(data: bytes | bytearray | str) -> Any:
 def dumps(value: Any) -> bytes:
     """``value`` as compact JSON in UTF-8."""
     if orjson is not None:
-        with suppress(TypeError):  # half surrogate pairs, long integers
+        try:
             return orjson.dumps(value)
+        except TypeError:  # half surrogate pairs, long integers
+            pass
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
