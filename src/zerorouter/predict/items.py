@@ -8,6 +8,10 @@ All outputs are read from the standardised features by one matrix product:
 - a class, that is a pair of data set and domain, by multinomial regression: its domain is
   shown to people, its data set tells which block's intercept to expect;
 - the shared level of log answer lengths.
+
+What the texts of the records taught does not carry over to prompts of a kind that was not among
+them. The farther out a prompt lies (see `familiarity`), the more it is read as the typical item,
+and the less is claimed to be known of it.
 """
 
 from __future__ import annotations
@@ -20,9 +24,10 @@ import numpy as np
 
 from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.irt.model import ItemParameters
+from zerorouter.predict.familiarity import Familiarity
 from zerorouter.predict.features import PromptFeatures, guess_floor
 from zerorouter.predict.forest import ForestReading
-from zerorouter.predict.neighbours import Prototypes, strangeness
+from zerorouter.predict.neighbours import Prototypes
 from zerorouter.predict.student import HiddenLayer
 
 Accuracy: TypeAlias = Literal["fast", "full"]
@@ -72,7 +77,7 @@ class PromptReadings:
         items: Predicted item parameters with their uncertainty.
         domain: (N,) position in the predictor's ``domains``.
         log_length: (N,) shared level of the natural log of output tokens.
-        support: (N,) see `neighbours`.
+        support: (N,) see `familiarity`.
     """
 
     items: ItemParameters
@@ -99,7 +104,9 @@ class ItemPredictor:
         block_intercepts: (B,)
         effect_covariance: (K+1, K+1) of what features do not tell.
         shift_variance: Two numbers (near, far): the error that similar prompts share has
-            variance ``near + far strangeness(support)``.
+            variance ``near + far`` times the squared strangeness.
+        typical: (K+1,) mean item parameters (a, d) of the records.
+        familiarity: What is ordinary among the calibrated prompts.
         prototypes: Where the calibrated prompts lie.
     """
 
@@ -116,6 +123,8 @@ class ItemPredictor:
     block_intercepts: Float32Array
     effect_covariance: Float32Array
     shift_variance: tuple[float, float]
+    typical: Float32Array
+    familiarity: Familiarity
     prototypes: Prototypes
 
     @property
@@ -139,6 +148,7 @@ class ItemPredictor:
         added = np.empty(k + 1, dtype=np.float32)
         odds = np.empty((n, len(self.class_domain)), dtype=np.float32)
         mixed = np.empty((n, self._mixing.shape[1]), dtype=np.float32)
+        leverage = np.empty(n, dtype=np.float32)
         support = np.empty(n, dtype=np.float32)
         for i in range(n):  # row by row: a matrix product may round a row by its neighbours
             row = np.dot(standard[i], weights, out=out[i])
@@ -150,12 +160,18 @@ class ItemPredictor:
             logits = row[end_of_units:]
             np.exp(logits - logits.max(), out=odds[i])
             np.dot(odds[i], self._mixing, out=mixed[i])
-            support[i] = self.prototypes.support(features.embedding[i])
+            leverage[i] = self.familiarity.leverage(standard[i], row[k + 2 : end_of_facets])
+            support[i] = self.familiarity.support(leverage[i])
         if accuracy == "full" and self.forest is not None:
             out[:, : k + 1] = self.forest(standard)
         a, d, level = out[:, :k], out[:, k], out[:, k + 1]
         np.maximum(a[:, 0], LEAST_DISCRIMINATION, out=a[:, 0])
         d += mixed[:, 0] / mixed[:, 1]
+        strangeness = self.familiarity.strangeness(leverage)
+        if strangeness.any():
+            known = 1 - strangeness[:, None]
+            out[:, : k + 1] = known * out[:, : k + 1] + (1 - known) * self.typical
+            out[:, k + 2 : end_of_facets] *= known
         near, far = self.shift_variance
         return PromptReadings(
             items=ItemParameters(
@@ -163,7 +179,7 @@ class ItemPredictor:
                 intercept=d,
                 guessing=guess_floor(features.structure),
                 effect_scale=np.ones_like(d),
-                shift_variance=near + far * strangeness(support),
+                shift_variance=near + far * np.square(strangeness),
                 effect_covariance=self.effect_covariance,
                 facets=out[:, k + 2 : end_of_facets],
             ),

@@ -1,0 +1,59 @@
+"""How close a prompt lies to the calibrated ones.
+
+Measured by *leverage*, the quantity that the variance of a ridge regression's prediction is
+proportional to (Hoerl & Kennard 1970): with eigenvalues :math:`s_i` of the features' covariance
+and :math:`z_i` the prompt's components,
+
+.. math:: h(x) = |x|^2 - \\sum_i \\frac{s_i}{s_i + \\lambda} z_i^2 .
+
+Large is what points where the calibrated prompts do not, and what is large altogether. Only the
+leading components are looked at, which are the facets that the predictor reads anyway. Of the
+measures tried it tells prompts of foreign tasks best (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zerorouter.arrays import Float32Array, FloatArray
+
+QUANTILES = 201  # in steps of half a percent
+OUTSKIRTS, BEYOND = 195, 199  # the quantiles between which prompts turn strange
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Familiarity:
+    """What is ordinary among the calibrated prompts.
+
+    Attributes:
+        discount: (R,) how much of a squared facet does not count.
+        ordinary: (201,) rising quantiles of the calibrated prompts' leverages.
+    """
+
+    discount: Float32Array
+    ordinary: Float32Array
+
+    def leverage(self, x: Float32Array, facets: Float32Array) -> float:
+        """Of one prompt with standardised features (D,) and facets (R,)."""
+        return float(np.dot(x, x)) - float(np.dot(np.square(facets), self.discount))
+
+    def leverages(self, x: FloatArray, facets: FloatArray) -> FloatArray:
+        """(N,) of prompts with standardised features (N, D) and facets (N, R)."""
+        return np.asarray(np.square(x).sum(axis=1) - np.square(facets) @ self.discount)
+
+    def support(self, leverage: float) -> float:
+        """Share of the calibrated prompts whose leverage is larger: 0.5 is an ordinary prompt,
+        0 is unlike anything calibrated."""
+        return 1.0 - min(int(self.ordinary.searchsorted(leverage)) / (QUANTILES - 1), 1.0)
+
+    def strangeness(self, leverage: FloatArray) -> Float32Array:
+        """How foreign prompts are, in [0, 1]: 0 for all but one in forty of the calibrated.
+
+        Where a prompt lies among the others tells little of how well it is predicted; the error
+        of whole kinds of prompts sets in at the rim (docs/experiments.md).
+        """
+        first, last = self.ordinary[OUTSKIRTS], self.ordinary[BEYOND]
+        way = (np.asarray(leverage, np.float32) - first) / max(last - first, np.float32(1e-6))
+        return np.asarray(np.clip(way, 0, 1), dtype=np.float32)
