@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -166,8 +167,16 @@ def load_config(path: str | Path | None = None) -> Config:
     chosen = _find(path)
     if chosen is None:
         return Config()
-    where = str(chosen)
-    raw = _read_yaml(chosen)
+    return config_from_dict(_read_yaml(chosen), path=chosen)
+
+
+def config_from_dict(raw: Mapping[Any, Any], *, path: Path) -> Config:
+    """What a file at ``path`` would say that holds ``raw``; the reverse of `Config.to_dict`.
+
+    Raises:
+        ConfigError: It says something wrong; see `load_config`.
+    """
+    where = str(path)
     _check_version(where, raw)
     from pydantic import ValidationError
 
@@ -175,7 +184,7 @@ def load_config(path: str | Path | None = None) -> Config:
         checked = _schema_model().model_validate(raw).model_dump()
     except ValidationError as error:
         raise ConfigError(_explain(where, error.errors(include_url=False))) from None
-    return _as_config(chosen, checked)
+    return _as_config(path, checked)
 
 
 def config_schema() -> dict[str, Any]:
@@ -221,10 +230,11 @@ def _as_config(path: Path, checked: Mapping[str, Any]) -> Config:
 def _price(path: Path, name: str, amounts: Mapping[str, Any]) -> Price:
     """A price of the user's own; without a date it is as old as the file."""
     told = {key: value for key, value in amounts.items() if value not in (None, [])}
-    try:
+    if "date" not in told:
         changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, tz=datetime.UTC)
-        dated = {"date": changed.date().isoformat()} | told
-        return Price.from_dict({**dated, "kind": "user", "source": path.name})
+        told["date"] = changed.date().isoformat()
+    try:
+        return Price.from_dict({**told, "kind": "user", "source": path.name})
     except CatalogError as error:
         raise ConfigError(f"{path}: prices.{name}: {error}") from error
 
@@ -402,6 +412,8 @@ def _schema_models() -> dict[tuple[str, ...], type[BaseModel]]:
                 kind = Annotated[int, BeforeValidator(no_switch), Field(**bounds)] | None
             elif kind is str:
                 kind = Annotated[str, Field(min_length=1, **bounds)]
+            elif kind == str | None:
+                kind = Annotated[str, Field(min_length=1, **bounds)] | None
             usual = list(one.default) if isinstance(one.default, tuple) else one.default
             made[one.name] = (kind, Field(usual, description=one.metadata["about"]))
         return create_model(title, __config__=strict_keys, **made, **further)
@@ -466,6 +478,11 @@ def _wanted(error: Mapping[str, Any]) -> str:
     if error["type"] == "string_pattern_mismatch":
         if error["loc"][-1] == "base_url":
             return "a URL such as https://api.example.com/v1, without user, query or fragment"
+        if error["loc"][-1] == "url":
+            return (
+                "sqlite:////path/to/file.db or postgresql://user@host/name; one with a password "
+                "belongs into the variable that url_env names"
+            )
         if str(error["loc"][-1]).endswith("_env"):
             return "the name of an environment variable"
         return "lower case letters, digits, '-', '_' or '.'"
@@ -493,5 +510,6 @@ def _unknown_key(place: list[str]) -> str:
 
 
 def _shorten(value: object) -> str:
-    shown = repr(value)
+    # A password in a URL is not shown.
+    shown = re.sub(r"://[^/]*@", "://...@", repr(value))
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -43,11 +43,13 @@ from zerorouter.routing.policy import ALIASES, POLICIES, Policy, find_policy, po
 from zerorouter.space import LatentSpace
 
 if TYPE_CHECKING:  # batches and profiles are no part of a cold `route`
+    from zerorouter.learning import LearnedState
     from zerorouter.profiles import Profile
     from zerorouter.routing.assignment.assigning import Goal
     from zerorouter.routing.assignment.offers import Capacity, Offers
     from zerorouter.routing.assignment.result import Assignment
     from zerorouter.routing.assignment.spend import CostErrors
+    from zerorouter.routing.cascade import OfferedSignal, Plan
 
 Request: TypeAlias = str | Sequence[Mapping[str, Any]] | Prompt
 TOOL_DOMAIN = "tool use"
@@ -103,6 +105,8 @@ class Router:
         self._catalog = catalog
         self._reader = space.reader(encoder, accuracy)
         self._pool = Pool.of(specs, space, probation=probation)
+        self._version = space.version
+        self._learned: LearnedState | None = None
         self._offered = Catalog(models=specs)
         self._policies = dict(policies or {})
         self._default_policy = default_policy
@@ -128,12 +132,17 @@ class Router:
 
         ``ZEROROUTER_SPACE`` names another default. Models that came with the records of
         a space of one's own join the pool; where the catalog knows one, its card holds. So do
-        models with a profile: those under ``ZEROROUTER_HOME``, or the ``profiles`` given.
+        models with a profile: those under ``ZEROROUTER_HOME``, or the ``profiles`` given. Models
+        of the catalog that are known by their cards alone (`card_only`) have to be named in
+        ``models``.
         """
         bare = load_space(path)
         space, offered, probation = _with_profiles(
             bare, _joined(Catalog.load() if catalog is None else catalog, bare), profiles
         )
+        if models is not None and not isinstance(models, str):
+            models = tuple(models)
+            space, probation = _with_card_only(space, models, probation)
         return cls(
             space,
             offered,
@@ -145,12 +154,17 @@ class Router:
         )
 
     @classmethod
-    def from_config(cls, config: Config, *, space: str | Path | None = None) -> Router:
+    def from_config(
+        cls, config: Config, *, space: str | Path | None = None, asked: Sequence[str] = ()
+    ) -> Router:
         """The router that a configuration asks for.
 
         Args:
             config: Names the space, the policies, the models to route to and their prices.
             space: Folder of a space, in place of the configuration's.
+            asked: Patterns of models. Those that fit none of the pool bring in what else the
+                configuration allows: models outside the default pool, and models known by their
+                cards alone. So do the patterns of the configuration's allow list.
 
         Raises:
             ConfigError: it names a model or a policy that does not exist.
@@ -160,6 +174,10 @@ class Router:
         latent, offered, probation = _with_profiles(bare, _joined(Catalog.load(), bare), None)
         catalog = with_kept_prices(offered)
         names = [name for name in config.apply_to(catalog).names if name in latent]
+        if asked or config.allow is not None:
+            more = _asked_for((*(config.allow or ()), *asked), config, catalog, latent, names)
+            latent, probation = _with_card_only(latent, more, probation)
+            names += more
         if not names:
             raise NoEligibleModelError(
                 f"{config.path or 'the default pool'}: no model is left whose ability the space "
@@ -202,6 +220,39 @@ class Router:
         if model not in self._pool.models:
             raise UnknownNameError("model", model, self._pool.models)
         return self._pool.times[self._pool.models.index(model)]
+
+    def with_learned(
+        self, learned: LearnedState | None, upstreams: Mapping[str, str] | None = None
+    ) -> Router:
+        """The same router with what serving has taught on top of its space.
+
+        To be called on the router as it was loaded: what was learned earlier is not taken off.
+
+        Args:
+            learned: See `learning`; None or another space's for nothing.
+            upstreams: Model -> the upstream whose times count.
+        """
+        if learned is None or learned.space_version != self._space.version:
+            return self
+        from zerorouter.learning import applied, shifts_of
+
+        other = copy.copy(self)
+        other._pool = applied(self._pool, self._space, learned, upstreams or {})
+        other._reader = self._reader.with_shifts(shifts_of(learned, self._space))
+        other._version = f"{self._space.version}+{learned.version}"
+        other._learned = learned
+        other._filter = lru_cache(maxsize=256)(other._eligible)
+        return other
+
+    @property
+    def learned(self) -> LearnedState | None:
+        """What serving has taught it; None for nothing."""
+        return self._learned
+
+    @property
+    def version(self) -> str:
+        """Of what it knows: the space's, and with ``+`` that of what serving has taught."""
+        return self._version
 
     @property
     def space(self) -> LatentSpace:
@@ -434,6 +485,52 @@ class Router:
             exact=exact,
         )
 
+    def plan(
+        self,
+        prompt: Request,
+        signals: Sequence[OfferedSignal],
+        *,
+        policy: str | Policy | None = None,
+        models: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        tools: Sequence[Any] | None = None,
+        response_format: Any = None,
+    ) -> Plan:
+        """The best plan for one prompt: a single model, or "A, then B if the signal says so".
+
+        Bounds are those of the policy. A plan is followed with `routing.cascade.follow`.
+
+        Args:
+            prompt: Text, or chat messages in OpenAI or Anthropic form.
+            signals: What may tell that A's answer is not good enough, and how well.
+            policy: As in `route`; the router's default where it is not named.
+            models: Patterns of models to allow; empty for the whole pool.
+            exclude: Patterns of models to leave out.
+            tools: The request's tool declarations.
+            response_format: The request's response format.
+
+        Raises:
+            PromptError: the prompt cannot be read.
+            UnknownNameError: the policy or an allowed model is unknown.
+            NoEligibleModelError: filters or bounds leave no plan.
+            MissingPriceError: a candidate has no price.
+        """
+        from zerorouter.routing.cascade import SharedEffects, best_plan
+
+        read = _read(prompt, tools, response_format)
+        wanted = self._policy(policy)
+        estimates = self._estimate((read,))[1]
+        able, reasons = self._filter(read.requirements, _wishes(models, exclude))
+        size = estimates.output_tokens[0]
+        if estimates.input_tokens is not None:
+            size = size + estimates.input_tokens[0]
+        room = size <= self._pool.context_tokens
+        allowed = (able & room).nonzero()[0]
+        if len(allowed) == 0:
+            raise self._nothing_left(reasons, room)
+        effects = SharedEffects.of(self._space, self._pool.models)
+        return best_plan(estimates, wanted, signals, effects, allowed=allowed)
+
     def cost_errors(self, models: Sequence[str]) -> CostErrors:
         """How far the estimated costs of models of the pool may be off."""
         from zerorouter.routing.assignment.offering import cost_errors_of
@@ -513,7 +610,7 @@ class Router:
             else self._space.predictor.domains[int(readings.domain[row])],
             requirements=prompt.requirements,
             support=float(readings.support[row]),
-            space_version=self._space.version,
+            space_version=self._version,
             weighing=Weighing(
                 estimates=estimates,
                 utility=utility,
@@ -522,6 +619,8 @@ class Router:
                 policy=policy,
                 filtered=reasons,
                 crowded=_NOBODY if room.all() else np.flatnonzero(~room),
+                readings=readings,
+                row=row,
             ),
         )
 
@@ -592,6 +691,40 @@ def _with_profiles(
     found = ProfileStore.default().load_all() if profiles is None else tuple(profiles)
     joined = join(space, catalog, found)
     return joined.space, joined.catalog, joined.probation
+
+
+def _asked_for(
+    patterns: Sequence[str],
+    config: Config,
+    catalog: Catalog,
+    space: LatentSpace,
+    pool: Sequence[str],
+) -> list[str]:
+    """Models outside the pool that patterns ask for, the configuration allows, and are known."""
+    from zerorouter.card_only import asked_for, card_only_models
+
+    allowed = catalog.select(config.allow, exclude=config.deny)
+    known = card_only_models(space)
+    return [
+        name
+        for name in asked_for(patterns, catalog, frozenset(pool))
+        if name in allowed and (name in space or (known is not None and name in known))
+    ]
+
+
+def _with_card_only(
+    space: LatentSpace, models: Sequence[str], probation: frozenset[str]
+) -> tuple[LatentSpace, frozenset[str]]:
+    """The space with those of the models that are known by their cards alone, on probation."""
+    if all(name in space for name in models):
+        return space, probation
+    from zerorouter.card_only import card_only_models
+
+    known = card_only_models(space)
+    new = [name for name in models if name not in space and known is not None and name in known]
+    if known is None or not new:
+        return space, probation
+    return known.join(space, new), probation | frozenset(new)
 
 
 def _joined(catalog: Catalog, space: LatentSpace) -> Catalog:

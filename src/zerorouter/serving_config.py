@@ -107,6 +107,35 @@ class RequestLimits:
     running: int = _setting(10_000, "requests at a time", ge=1, le=1_000_000)
 
 
+# Without a password, which would be a secret in the file.
+LEDGER_URL = r"^(sqlite:///[^\s]+|postgresql://([^\s:@/]+@)?[^\s@]+)$"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerOptions:
+    """How what was done and spent is kept; taken at the start only."""
+
+    url: str | None = _setting(
+        None, "its database; by default ledger.db in the state folder", pattern=LEDGER_URL
+    )
+    url_env: str = _setting(
+        "ZEROROUTER_LEDGER_URL", "environment variable whose URL wins", pattern=ENV_NAME
+    )
+    retention_days: int | None = _setting(
+        None, "UTC days that rows are kept, today included; the daily sums stay", ge=1, le=36_500
+    )
+    store_prompts: bool = _setting(False, "keep the texts of prompts, 100,000 characters of each")
+    store_every_s: float = _setting(0.2, "between two batches", ge=0.001, le=60)
+    sync_every_s: float = _setting(1.0, "until the journal is put on disk", ge=0.01, le=60)
+    segment_mib: float = _setting(4.0, "MiB of a file of the journal", ge=0.001, le=1024)
+    journal_mib: float = _setting(
+        1024.0, "MiB of a worker's journal, beyond which nothing is acknowledged", ge=1, le=2**20
+    )
+    min_free_mib: float = _setting(
+        16.0, "MiB free on the disk, below which no request is let in", ge=0, le=2**20
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatewaySettings:
     """How the gateway listens and treats requests.
@@ -117,10 +146,12 @@ class GatewaySettings:
         circuits: When upstreams are left alone.
         sessions: What is remembered of sessions.
         limits: What is taken of clients.
+        ledger: How what was done and spent is kept.
     """
 
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8080, "port to listen on", ge=0, le=65_535)
+    workers: int = _setting(1, "processes that serve", ge=1, le=256)
     detect_upstreams: bool = _setting(True, "take upstreams from OPENAI_API_KEY and its like")
     admin_token_env: str = _setting(
         "ZEROROUTER_ADMIN_TOKEN", "environment variable with the token of /admin", pattern=ENV_NAME
@@ -132,6 +163,7 @@ class GatewaySettings:
     circuits: Circuits = field(default_factory=Circuits)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     limits: RequestLimits = field(default_factory=RequestLimits)
+    ledger: LedgerOptions = field(default_factory=LedgerOptions)
 
 
 SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
@@ -141,6 +173,7 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
         "circuits": Circuits,
         "sessions": SessionSettings,
         "limits": RequestLimits,
+        "ledger": LedgerOptions,
     }
 )
 """Sections of ``gateway:`` in the file."""

@@ -8,7 +8,7 @@ no response: calibrated items are kept by the hash of their question alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zerorouter.arrays import Float32Array
+from zerorouter.arrays import Float32Array, Float64Array, FloatArray
 from zerorouter.artifacts import load_folder, save_folder
 from zerorouter.catalog import ModelSpec
 from zerorouter.covariates import CovariateTable
@@ -35,6 +35,8 @@ from zerorouter.predict.tokens import LengthProfile
 
 FORMAT = "zerorouter-space"
 FORMAT_VERSION = 3
+MOST_REMEMBERED = 10_000  # prompts of a batch whose cosines are kept, to learn from the answers
+SHIFT_REACH = 0.15  # of a cosine, within which prototypes count beside the nearest
 _LATER_STYLES = ("stretch", "pivot", "smear", "leanings")  # not in the first spaces
 
 
@@ -397,19 +399,86 @@ class LatentSpace:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shifts:
+    """What serving has taught of the difficulty near each prototype (see `learning`).
+
+    Attributes:
+        shift: (P,) added to the intercepts of prompts near it.
+        variance: (P,) what is not known of it.
+        prior_variance: The same before anything was learned.
+    """
+
+    shift: Float32Array
+    variance: Float32Array
+    prior_variance: float
+
+    @staticmethod
+    def kernel(similarity: FloatArray) -> Float64Array:
+        """(P,) weights of the shifts for a prompt with these cosines: few, of unit length.
+
+        A prototype counts as far as its cosine comes within `SHIFT_REACH` of the nearest one's.
+        """
+        near = np.asarray(similarity, dtype=np.float64)
+        weights = np.square(np.maximum(near - (near.max() - SHIFT_REACH), 0.0))
+        out: Float64Array = weights / np.sqrt(weights @ weights)
+        return out
+
+    def apply(self, readings: PromptReadings) -> PromptReadings:
+        """The readings with their intercepts moved; they have to carry cosines."""
+        assert readings.similarity is not None
+        items = readings.items
+        moved = np.empty(items.n_items, dtype=np.float32)
+        left = items.shift_variance.copy()
+        for i, similarity in enumerate(readings.similarity):
+            weights = self.kernel(similarity)
+            moved[i] = weights @ self.shift
+            left[i] += np.square(weights) @ self.variance - self.prior_variance
+        return replace(
+            readings,
+            items=replace(
+                items, intercept=items.intercept + moved, shift_variance=np.maximum(left, 0)
+            ),
+            moved=moved,
+            left=items.shift_variance,
+        )
+
+
 class SpaceReader:
-    """Prompts to readings of one space."""
+    """Prompts to readings of one space.
+
+    Args:
+        features: Reads prompts.
+        predictor: Reads features.
+        accuracy: See `ItemPredictor.read`.
+        shifts: What serving has taught; None for nothing.
+    """
 
     def __init__(
-        self, features: FeatureReader, predictor: ItemPredictor, accuracy: Accuracy = "fast"
+        self,
+        features: FeatureReader,
+        predictor: ItemPredictor,
+        accuracy: Accuracy = "fast",
+        shifts: Shifts | None = None,
     ) -> None:
         self._features = features
         self._predictor = predictor
         self._accuracy: Accuracy = accuracy
+        self._shifts = shifts
+
+    def with_shifts(self, shifts: Shifts | None) -> SpaceReader:
+        """The same reader with other shifts."""
+        return SpaceReader(self._features, self._predictor, self._accuracy, shifts)
 
     def read(self, prompts: Sequence[Prompt]) -> PromptReadings:
         """Readings of prompts; each row equals that of the prompt alone."""
-        return self._predictor.read(self._features.read(prompts), self._accuracy)
+        shifts = self._shifts
+        readings = self._predictor.read(
+            self._features.read(prompts),
+            self._accuracy,
+            with_similarity=shifts is not None or len(prompts) <= MOST_REMEMBERED,
+        )
+        return readings if shifts is None else shifts.apply(readings)
 
 
 def _forest_arrays(reading: ForestReading | None) -> dict[str, NDArray[Any]]:

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -118,12 +118,18 @@ def read_prompt_text(argument: str) -> str:
         ) from error
 
 
-def open_router(space: Path | None, config_path: Path | None) -> Router:
-    """The router that options and configuration ask for."""
+def open_router(space: Path | None, config_path: Path | None, asked: Sequence[str] = ()) -> Router:
+    """The router that options and configuration ask for.
+
+    Args:
+        space: Folder of a space.
+        config_path: Configuration file.
+        asked: Patterns of models that may be outside the default pool.
+    """
     from zerorouter.config import load_config
     from zerorouter.router import Router
 
-    return Router.from_config(load_config(config_path), space=space)
+    return Router.from_config(load_config(config_path), space=space, asked=asked)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import click
 from zerorouter.cli.common import print_json, router_options, say, typed_errors
 
 if TYPE_CHECKING:
+    from zerorouter.arrays import Float32Array
+    from zerorouter.card_only import CardOnly
     from zerorouter.catalog import Catalog, ModelSpec, PriceReport
     from zerorouter.space import LatentSpace
 
@@ -40,7 +43,9 @@ def command(
     """List the catalog, or show the model NAME.
 
     Ability is a model's place on the general dimension of the latent space, in standard
-    deviations of the population, with the half width of its 90% interval.
+    deviations of the population, with the half width of its 90% interval. Models outside the
+    pool (--all) may be known by their cards and published scores alone: 'known by' says so, the
+    interval is wide, and 'zerorouter route --models NAME' uses them all the same.
 
     Prices read with --prices-from are kept in the state folder (ZEROROUTER_HOME) and used from
     then on; those under 'prices:' in the configuration win over them.
@@ -53,6 +58,7 @@ def command(
         click.echo("kept prices dropped" if forget() else "no prices were kept", err=True)
     router = open_router(space, config_path)
     catalog, latent = router.catalog, router.space
+    abilities = _Abilities.of(latent, catalog) if everything or name else _Abilities(latent)
     report = kept_at = None
     if prices_from is not None:
         catalog, report = catalog.read_prices(prices_from)
@@ -60,43 +66,74 @@ def command(
         kept_at = keep_prices(read)
     if name is not None:
         spec = catalog.get(name)
-        facts = _facts(spec, latent)
+        facts = _facts(spec, abilities)
         if as_json:
             print_json(facts)
         else:
-            _show_one(spec, latent)
+            _show_one(spec, abilities)
             _show_report(report, catalog, kept_at)
         return
     shown = [spec for spec in catalog if everything or spec.name in router.models]
     if as_json:
-        print_json([_facts(spec, latent) for spec in shown])
+        print_json([_facts(spec, abilities) for spec in shown])
         return
-    _show_all(shown, latent, len(catalog))
+    _show_all(shown, abilities, catalog)
     _show_report(report, catalog, kept_at)
 
 
-def _facts(spec: ModelSpec, space: LatentSpace) -> dict[str, Any]:
-    """The card as JSON, with what the space knows of the model."""
+@dataclass(frozen=True)
+class _Abilities:
+    """Abilities by name: those of the space, and those that cards alone tell."""
+
+    space: LatentSpace
+    card_only: CardOnly | None = None
+
+    @classmethod
+    def of(cls, space: LatentSpace, catalog: Catalog) -> _Abilities:
+        """Those of the space, with the models of the catalog that are known by cards alone."""
+        from zerorouter.card_only import card_only_models
+
+        known = card_only_models(space)
+        if known is None:
+            return cls(space)
+        return cls(known.join(space, [n for n in catalog.names if n in known]), known)
+
+    def find(self, name: str) -> tuple[Float32Array, Float32Array] | None:
+        """Mean and standard error (K,), or None."""
+        if name not in self.space:
+            return None
+        at = int(self.space.index([name])[0])
+        return self.space.abilities.mean[at], self.space.abilities.sd[at]
+
+    def basis(self, spec: ModelSpec) -> str:
+        """What an ability rests on: answers, a card, or a card and so many published scores."""
+        if spec.name not in self.space:
+            return ""
+        known = self.card_only
+        if spec.in_default_pool or known is None or spec.name not in known:
+            return "answers"
+        n = int(known.n_scores[known.names.index(spec.name)])
+        return f"card, {n} score{'' if n == 1 else 's'}" if n else "card"
+
+
+def _facts(spec: ModelSpec, abilities: _Abilities) -> dict[str, Any]:
+    """The card as JSON, with what is known of the model's ability."""
     facts = spec.to_dict()
     facts["ability"] = facts["ability_sd"] = None
-    if spec.name in space:
-        at = int(space.index([spec.name])[0])
-        facts["ability"] = [round(float(x), 4) for x in space.abilities.mean[at]]
-        facts["ability_sd"] = [round(float(x), 4) for x in space.abilities.sd[at]]
+    if (found := abilities.find(spec.name)) is not None:
+        facts["ability"] = [round(float(x), 4) for x in found[0]]
+        facts["ability_sd"] = [round(float(x), 4) for x in found[1]]
+        facts["known_by"] = abilities.basis(spec)
     return facts
 
 
-def _show_all(specs: list[ModelSpec], space: LatentSpace, n_catalog: int) -> None:
+def _show_all(specs: list[ModelSpec], abilities: _Abilities, catalog: Catalog) -> None:
     from zerorouter.cli.tables import Column, bar, show
 
     general = {
-        spec.name: (
-            float(space.abilities.mean[at, 0]),
-            float(space.abilities.sd[at, 0]),
-        )
+        spec.name: (float(found[0][0]), float(found[1][0]))
         for spec in specs
-        if spec.name in space
-        for at in space.index([spec.name])
+        if (found := abilities.find(spec.name)) is not None
     }
     low = min((m - 2 * s for m, s in general.values()), default=0.0)
     high = max((m + 2 * s for m, s in general.values()), default=1.0)
@@ -111,6 +148,11 @@ def _show_all(specs: list[ModelSpec], space: LatentSpace, n_catalog: int) -> Non
                 "ability, 90%",
                 [f"{k[0]:+.2f} ± {1.645 * k[1]:.2f}" if k else "not yet" for k in known],
                 right=True,
+            ),
+            *(
+                [Column("known by", [abilities.basis(spec) for spec in listed])]
+                if abilities.card_only is not None
+                else []
             ),
             Column("", [bar(*k, low, high) if k else "" for k in known], rank=4),
             Column(
@@ -134,10 +176,14 @@ def _show_all(specs: list[ModelSpec], space: LatentSpace, n_catalog: int) -> Non
             Column("can", [" ".join(sorted(s.capabilities)) for s in listed], rank=5),
         ]
     )
-    say(f"{len(specs)} models; the catalog holds {n_catalog} (--all shows them)")
+    if abilities.card_only is not None:
+        n = sum(spec.name in abilities.card_only for spec in specs)
+        say(f"{len(specs)} models, {n} of them known by their cards alone: used when asked for")
+    else:
+        say(f"{len(specs)} models; the catalog holds {len(catalog)} (--all shows them)")
 
 
-def _show_one(spec: ModelSpec, space: LatentSpace) -> None:
+def _show_one(spec: ModelSpec, abilities: _Abilities) -> None:
     facts = {}
     for key, value in spec.to_dict().items():
         if key == "price":
@@ -149,12 +195,11 @@ def _show_one(spec: ModelSpec, space: LatentSpace) -> None:
         elif isinstance(value, list):
             value = ", ".join(value)
         facts[key] = str(value)
-    if spec.name in space:
-        at = int(space.index([spec.name])[0])
-        mean, sd = space.abilities.mean[at], space.abilities.sd[at]
-        for k, (m, s) in enumerate(zip(mean, sd, strict=True)):
+    if (found := abilities.find(spec.name)) is not None:
+        for k, (m, s) in enumerate(zip(*found, strict=True)):
             label = "ability, general" if k == 0 else f"ability, specific {k}"
             facts[label] = f"{m:+.2f} ± {1.645 * s:.2f} (90%)"
+        facts["known by"] = abilities.basis(spec)
     else:
         facts["ability"] = "not known yet: the model has not been onboarded"
     for key, value in facts.items():

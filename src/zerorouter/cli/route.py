@@ -88,7 +88,7 @@ def command(
     """
     text = read_prompt_text(prompt)
     request = _messages(text) if messages else text
-    router = open_router(space, config_path)
+    router = open_router(space, config_path, asked=patterns(models))
     decision = router.route(
         request,
         policy=policy,

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Serve played models, started along: no key, no network, no bill.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Processes that serve; by default the configuration's, 1.",
+)
 @click.option("--no-books", is_flag=True, help="Keep no ledger, and want no keys.")
 @click.option("--quiet", is_flag=True, help="Write no log lines to standard error.")
 @space_option
@@ -37,6 +43,7 @@ def command(
     host: str | None,
     port: int | None,
     sandbox: bool,
+    workers: int | None,
     no_books: bool,
     quiet: bool,
     space: Path | None,
@@ -97,6 +104,7 @@ def command(
         sandbox=sandbox,
         silent=quiet,
         books="none" if no_books else "kept",
+        workers=workers,
     )
     serve(options, on_ready=tell)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from zerorouter.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from zerorouter.data.importing import data_digest
 from zerorouter.data.reading import read_folders
 from zerorouter.data.responses import ModelRow, ResponseMatrix
-from zerorouter.evaluation.contracts import Labels, PromptSet
+from zerorouter.card_only import published_cards
+from zerorouter.evaluation.contracts import Labels, PromptSet, Published
 from zerorouter.fitting import as_requests
 from zerorouter.fitting.records import SHORTEST_ANSWER_CHARS
 from zerorouter.linking import RespondentCard, load_aliases, respondent_cards
+from zerorouter.onboarding.benchmarks import published_beside, read_published
 from zerorouter.predict.encoders import Encoder, StaticEncoder
 from zerorouter.predict.features import FeatureReader
 from zerorouter.predict.prompt import CHARS_PER_TOKEN
@@ -39,7 +42,8 @@ class Benchmark:
         groups: (N,) duplicate groups.
         cost_kind: ``real``, ``derived`` (characters / 4 at list price) or ``none``.
         has_lengths: (M,) whether a model's recorded lengths can be believed.
-        digest: SHA-256 of the folder.
+        digest: SHA-256 of the folder, and of the published scores.
+        published: Published scores of models, from a table in the folder or beside it.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Benchmark:
     cost_kind: str
     has_lengths: BoolArray
     digest: str
+    published: Published | None = None
 
     def routing_models(self) -> IntArray:
         """Models whose cost is known on nearly every prompt they could be asked: the block.
@@ -72,8 +77,22 @@ def load_benchmark(folder: Path, encoders: Mapping[str, Encoder] | None = None) 
     Raises:
         DataError: it breaks the format.
     """
-    matrix = read_folders([folder], aliases=load_aliases())
-    return as_benchmark(matrix, folder.resolve().name, data_digest(folder), encoders)
+    aliases = load_aliases()
+    matrix = read_folders([folder], aliases=aliases)
+    benchmark = as_benchmark(matrix, folder.resolve().name, data_digest(folder), encoders)
+    table = published_beside(folder)
+    if table is None:
+        return benchmark
+    scores = read_published(table, aliases)
+    return replace(
+        benchmark,
+        digest=hashlib.sha256(benchmark.digest.encode() + table.read_bytes()).hexdigest(),
+        published=Published(
+            matrix=scores,
+            cards=published_cards(table, scores.models, aliases),
+            tasks=tuple(f"{benchmark.name}/{task}" for task in benchmark.task_names),
+        ),
+    )
 
 
 def as_benchmark(

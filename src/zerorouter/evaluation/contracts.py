@@ -18,6 +18,7 @@ import numpy as np
 
 from zerorouter.arrays import BoolArray, Float32Array, Float64Array, FloatArray, IntArray
 from zerorouter.linking import RespondentCard
+from zerorouter.onboarding.published import ScoreMatrix
 from zerorouter.predict.features import PromptFeatures
 
 TUNING_BUDGET = 12
@@ -103,6 +104,34 @@ class Labels:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Published:
+    """Published benchmark scores, for the one method that reads them beside answers.
+
+    Attributes:
+        matrix: Scores of R models, whether they are in the data set or not.
+        cards: (R,) what is known of these models.
+        tasks: Name of each stratum of the training set, as ``data set/task``.
+    """
+
+    matrix: ScoreMatrix
+    cards: tuple[RespondentCard, ...]
+    tasks: tuple[str, ...]
+
+    def without(self, models: Sequence[str]) -> Published:
+        """The same with the rows of these models taken out."""
+        gone = frozenset(models)
+        return Published(
+            matrix=self.matrix.without(models),
+            cards=tuple(
+                card
+                for card, name in zip(self.cards, self.matrix.models, strict=True)
+                if name not in gone
+            ),
+            tasks=self.tasks,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingSet:
     """All that a method may learn from.
 
@@ -112,6 +141,7 @@ class TrainingSet:
         labels: Their answers, (M, N).
         strata: (N,) coarse task of each prompt, only to stratify folds and anchors by.
         groups: (N,) duplicate groups, which folds must not cut.
+        published: Published scores, those of newcomers left out; None where there are none.
     """
 
     prompts: PromptSet
@@ -119,6 +149,7 @@ class TrainingSet:
     labels: Labels
     strata: IntArray
     groups: IntArray
+    published: Published | None = None
 
     def take_prompts(self, index: IntArray) -> TrainingSet:
         """The same models on some of the prompts."""
@@ -128,6 +159,7 @@ class TrainingSet:
             labels=self.labels.take(prompts=index),
             strata=self.strata[index],
             groups=self.groups[index],
+            published=self.published,
         )
 
     def take_models(self, index: IntArray) -> TrainingSet:
@@ -138,6 +170,7 @@ class TrainingSet:
             labels=self.labels.take(models=index),
             strata=self.strata,
             groups=self.groups,
+            published=self.published,
         )
 
 
@@ -148,10 +181,12 @@ class Newcomers:
     Attributes:
         models: (M',) their cards.
         labels: (M', N) on the training prompts, NaN everywhere but on the anchors asked.
+        published: Their published scores, and nobody else's; None where there are none.
     """
 
     models: tuple[RespondentCard, ...]
     labels: Labels
+    published: ScoreMatrix | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,6 +252,7 @@ class Method(ABC):
         has_probabilities: Whether forecasts carry P(correct).
         needs_prices: Whether it can run at all without prices.
         needs_embedding: An encoder it cannot do without, such as ``"minilm"``.
+        needs_published: Whether it is of use for newcomers with published scores alone.
         reference: The paper or idea it follows, in a line.
     """
 
@@ -224,6 +260,7 @@ class Method(ABC):
     has_probabilities: ClassVar[bool] = True
     needs_prices: ClassVar[bool] = False
     needs_embedding: ClassVar[str | None] = None
+    needs_published: ClassVar[bool] = False
     reference: ClassVar[str] = ""
 
     def candidates(self, n_labels: int | None) -> Sequence[Settings]:

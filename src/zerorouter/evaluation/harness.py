@@ -32,6 +32,7 @@ from zerorouter.evaluation.verdicts import benchmarking_avoided
 from zerorouter.predict.encoders import Encoder, MiniLMEncoder, minilm_dir
 
 DEFAULT_ANCHORS = (0, 5, 10, 20, 50, 100, 200, 500)
+_MAKING = ("running", "tuning", "splits", "benchmark", "costs")  # of outcomes
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 Tell = Callable[[str, float], None]  # (what is being done, share of all jobs done)
@@ -307,8 +308,12 @@ def _code_digest() -> str:
     for folder in ("irt", "predict", "fitting", "evaluation/baselines"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
-    for name in ("running.py", "tuning.py", "splits.py", "benchmark.py", "costs.py"):
-        digest.update((package / "evaluation" / name).read_bytes())
+    for name in (
+        *(f"evaluation/{name}.py" for name in _MAKING),
+        *("onboarding/published.py", "onboarding/benchmarks.py", "assets/benchmarks.yaml"),
+        *("card_only.py", "covariates.py"),
+    ):
+        digest.update((package / name).read_bytes())
     return digest.hexdigest()
 
 

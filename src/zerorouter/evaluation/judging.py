@@ -52,8 +52,10 @@ from zerorouter.evaluation.statistics import (
 )
 
 OURS = "zerorouter"
+WITH_SCORES = "zerorouter_scores"
 NOT_BASELINES = frozenset(
-    {"oracle", "shuffled_labels", "random_features", "zerorouter_onnx", "zerorouter_full", OURS}
+    {"oracle", "shuffled_labels", "random_features"}
+    | {"zerorouter_scores", "zerorouter_onnx", "zerorouter_full", OURS}
 )
 PRESET_VALUES_USD = {"cost": 0.005, "balanced": 0.1, "quality": 10.0}
 HEAVY_REPLICATES = 100  # for metrics that sort: AUC and ECE
@@ -564,11 +566,14 @@ class Judge:
         """What labels cost: calls per newcomer, and dollars at its prices."""
         split = self.repetitions[0].split
         per_call = np.nanmean(self.benchmark.labels.cost_usd[split.newcomers])
-        for n_anchors in by_cell:
+        asked = [(OURS, n_anchors) for n_anchors in by_cell]
+        if 0 in by_cell and WITH_SCORES in self._methods(lambda o: bool(o.p_new)):
+            asked.append((WITH_SCORES, 0))  # scores are for who asks nothing
+        for method, n_anchors in asked:
             calls = len(split.train) if n_anchors is None else n_anchors
             for metric, value in (("calls", float(calls)), ("usd", float(calls * per_call))):
                 yield self._row(
-                    OURS, metric, value, n_anchors=n_anchors, ci_low=value, ci_high=value, n=calls
+                    method, metric, value, n_anchors=n_anchors, ci_low=value, ci_high=value, n=calls
                 )
 
     def _pool(self, repetition: Repetition) -> Block | None:

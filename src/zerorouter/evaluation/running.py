@@ -30,6 +30,7 @@ from zerorouter.evaluation.contracts import (
 )
 from zerorouter.evaluation.splits import Split
 from zerorouter.evaluation.tuning import stratified_draw, tune
+from zerorouter.onboarding.published import ScoreMatrix
 
 FEW_LABELS = 50  # settings tuned for 20 labels are used up to here, those for 200 beyond
 TUNED_FEW, TUNED_MANY = 20, 200
@@ -144,7 +145,15 @@ def training_set(benchmark: Benchmark, split: Split) -> TrainingSet:
         labels=benchmark.labels.take(split.calibration, split.train),
         strata=benchmark.tasks[split.train],
         groups=np.unique(benchmark.groups[split.train], return_inverse=True)[1],
+        published=None
+        if benchmark.published is None
+        else benchmark.published.without(_names(benchmark, split.newcomers)),
     )
+
+
+def _names(benchmark: Benchmark, models: IntArray) -> list[str]:
+    """Models as published scores name them: however they were asked here."""
+    return [benchmark.models[int(i)].model for i in models]
 
 
 def run_job(
@@ -156,7 +165,7 @@ def run_job(
 ) -> Outcome:
     """Tune, fit and ask one method; a method that cannot run says why."""
     method = METHODS[method_id]()
-    reason = _obstacle(method, benchmark)
+    reason = _obstacle(method, benchmark, split)
     if reason:
         return Outcome(method=method_id, reason=reason)
     try:
@@ -165,12 +174,29 @@ def run_job(
         return Outcome(method=method_id, reason=f"{type(error).__name__}: {error}")
 
 
-def _obstacle(method: Method, benchmark: Benchmark) -> str:
+def _obstacle(method: Method, benchmark: Benchmark, split: Split) -> str:
     if method.needs_prices and benchmark.cost_kind == "none":
         return "the data set has no prices and no costs"
     needed = method.needs_embedding
     if needed is not None and needed not in benchmark.prompts.embeddings:
         return f"the {needed} encoder's file is missing; make it with scripts/export_{needed}.py"
+    return _nothing_published(benchmark, split) if method.needs_published else ""
+
+
+def _nothing_published(benchmark: Benchmark, split: Split) -> str:
+    """Why published scores say nothing here; empty where they say something."""
+    if not split.has_newcomers:
+        return "the split has no newcomers: published scores are of use before a model's answers"
+    if benchmark.published is None:
+        return (
+            "no published scores: wanted published_scores.csv in the folder of records or in "
+            "'catalog' beside it"
+        )
+    known = set(benchmark.published.matrix.models)
+    # Families take turns: one turn whose newcomers have none is no reason to leave out the rest.
+    joining = np.arange(len(benchmark.models)) if split.kind == "family" else split.newcomers
+    if known.isdisjoint(_names(benchmark, joining)):
+        return f"none of the {len(joining)} newcomers has published scores"
     return ""
 
 
@@ -257,11 +283,20 @@ class _Job:
         newcomers = Newcomers(
             models=tuple(self.benchmark.models[int(i)] for i in self.split.newcomers),
             labels=labels,
+            published=self._published(),
         )
         forecast = fitted.onboard(newcomers).predict(self.test)
         assert forecast.p_correct is not None
         own = slice(len(self.split.calibration), None)
         return _small(forecast.p_correct[:, own]), _small(forecast.cost_usd[:, own])
+
+    def _published(self) -> ScoreMatrix | None:
+        """What is published of the newcomers."""
+        published = self.benchmark.published
+        if published is None:
+            return None
+        mine = set(_names(self.benchmark, self.split.newcomers))
+        return published.matrix.without([m for m in published.matrix.models if m not in mine])
 
     def _anchors(self, fitted: FittedMethod, n: int, draw: int) -> IntArray:
         """The common stratified draw, unless the method chooses its own."""

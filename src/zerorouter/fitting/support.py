@@ -98,7 +98,7 @@ def fit_shift_variance(
             facets = principal_facets(x[~held], n_facets)
             others = fit_familiarity(x[~held], facets)
             leverage = others.leverages(x[held], x[held] @ facets[:-1] + facets[-1])
-            strange = others.strangeness(leverage).astype(np.float64)
+            strange = np.array([others.strangeness(h) for h in leverage.tolist()])
             read = x[held] @ weights[:-1, 0] + weights[-1, 0]
             error = intercept[held] - (
                 (1 - strange) * read + strange * float(intercept[~held].mean())

@@ -40,16 +40,16 @@ from zerorouter.gateway.budgets import (
 )
 from zerorouter.gateway.counters import N_NUMBERS, Counters, OpenReservation
 from zerorouter.gateway.keys import VirtualKey
-from zerorouter.gateway.limits import drained, filled, wait_ns
+from zerorouter.gateway.limits import Window, second_of
 
 # Where the numbers of an account stand; a window is (which, spent, reserved), the latest first.
-_REQUESTS: Final = 0  # level, time
-_TOKENS: Final = 2
-_DAYS: Final = 4
+_DAYS: Final = 0
 _N_DAYS: Final = 4
 _MONTHS: Final = _DAYS + 3 * _N_DAYS
 _N_MONTHS: Final = 3
 assert _MONTHS + 3 * _N_MONTHS == N_NUMBERS
+_REQUESTS: Final = 0  # windows of an account
+_TOKENS: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +63,7 @@ class Reservation:
         tokens: What was counted against the limit of tokens.
         started_ns: When, ns since 1970 in UTC; its day and month are charged.
         place: Where it stands in the shared file.
+        mono_s: When, in seconds of the monotonic clock.
     """
 
     request_id: str
@@ -71,6 +72,7 @@ class Reservation:
     tokens: int
     started_ns: int
     place: int
+    mono_s: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +145,7 @@ class Accounts:
         with counters:
             account = counters.account(key.id)
             numbers = counters.numbers(account)
-            _admit_rates(key, numbers, tokens, mono_ns)
+            windows = _admit_rates(key, counters, account, tokens, mono_ns)
             _to_front(numbers, _DAYS, _N_DAYS, day)
             _to_front(numbers, _MONTHS, _N_MONTHS, month)
             if key.has_budget:
@@ -158,6 +160,7 @@ class Accounts:
                 amount_nusd=amount,
                 started_ns=now_ns,
                 tokens=tokens,
+                windows=windows,
             )
         return Reservation(
             request_id=request_id,
@@ -166,6 +169,7 @@ class Accounts:
             tokens=tokens,
             started_ns=now_ns,
             place=place,
+            mono_s=second_of(mono_ns),
         )
 
     def resize(
@@ -207,6 +211,7 @@ class Accounts:
             tokens=reservation.tokens,
             started_ns=reservation.started_ns,
             place=reservation.place,
+            mono_s=reservation.mono_s,
         )
 
     def settle(self, reservation: Reservation, *, cost_nusd: int, tokens: int | None = None) -> int:
@@ -227,12 +232,29 @@ class Accounts:
             self._require_open(reservation)
             account = counters.account(key.id)
             numbers = counters.numbers(account)
+            windows: dict[int, Window] = {}
             if tokens is not None and key.tokens_per_minute is not None:
-                level, more = numbers[_TOKENS], tokens - reservation.tokens
-                numbers[_TOKENS] = filled(level, more, key.tokens_per_minute)
+                # Too many were announced: that second gives them back. Too few: they came just now.
+                window = windows[_TOKENS] = counters.window(account, _TOKENS)
+                more = tokens - reservation.tokens
+                window.add(more, reservation.mono_s if more < 0 else None)
             _book(numbers, reservation.started_ns, reservation.amount_nusd, cost_nusd)
-            counters.end(reservation.place, account, numbers)
+            counters.end(reservation.place, account, numbers, windows=windows)
         return max(0, cost_nusd - reservation.amount_nusd)
+
+    def book(self, key_id: str, *, started_ns: int, cost_nusd: int) -> None:
+        """Book what a request did cost that had nothing reserved: its key has no bounds (yet).
+
+        Raises:
+            BooksError: the shared file is full, closed or damaged.
+        """
+        if not 0 <= cost_nusd <= MAX_NUSD:
+            raise InputError(f"a cost of {cost_nusd} nano-dollars; 0 to a billion USD is wanted")
+        with self.counters as counters:
+            account = counters.account(key_id)
+            numbers = counters.numbers(account)
+            _book(numbers, started_ns, 0, cost_nusd)
+            counters.put(account, numbers)
 
     def release(self, reservation: Reservation) -> None:
         """Give all of a reservation back: nothing was billed. The request still counted.
@@ -326,16 +348,20 @@ def _raw(request_id: str) -> bytes:
     return raw
 
 
-def _admit_rates(key: VirtualKey, numbers: list[int], tokens: int, mono_ns: int) -> None:
-    """Count a request in, or refuse it and leave the numbers alone (they are a copy)."""
-    for at, units, limit, name in (
+def _admit_rates(
+    key: VirtualKey, counters: Counters, account: int, tokens: int, mono_ns: int
+) -> dict[int, Window]:
+    """The windows of a key's limits with a request counted in; or refuse it, nothing written."""
+    windows: dict[int, Window] = {}
+    for which, units, limit, name in (
         (_REQUESTS, 1, key.requests_per_minute, "requests_per_minute"),
         (_TOKENS, tokens, key.tokens_per_minute, "tokens_per_minute"),
     ):
         if limit is None:
             continue
-        level = drained(numbers[at], numbers[at + 1], mono_ns, limit)
-        wait = wait_ns(level, units, limit)
+        window = windows[which] = counters.window(account, which)
+        window.move_to(second_of(mono_ns))
+        wait = window.wait_ns(units, limit, mono_ns)
         if wait != 0:
             word = name.partition("_")[0]
             advice = (
@@ -349,8 +375,8 @@ def _admit_rates(key: VirtualKey, numbers: list[int], tokens: int, mono_ns: int)
                 limit=name,
                 retry_after_s=None if wait is None else wait / NUSD,
             )
-        numbers[at] = filled(level, units, limit)
-        numbers[at + 1] = mono_ns
+        window.add(units)
+    return windows
 
 
 def _admit_money(

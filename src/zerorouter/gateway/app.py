@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from zerorouter.gateway.admin import Admin
 from zerorouter.gateway.asgi import Headers, Receive, Scope, Send, send_whole
 from zerorouter.gateway.deciding import decide_batch, decide_one, take_feedback
+from zerorouter.gateway.describing import describe
 from zerorouter.gateway.failures import send_failure
 from zerorouter.gateway.listing import list_models, show_model
 from zerorouter.gateway.metrics import CONTENT_TYPE
@@ -32,7 +33,11 @@ ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/v1/route/batch": {"POST": decide_batch},
     "/v1/feedback": {"POST": take_feedback},
 }
-OPEN: Final[dict[str, Handler]] = {"/health": health, "/ready": ready}
+OPEN: Final[dict[str, Handler]] = {
+    "/health": health,
+    "/ready": ready,
+    "/openapi.json": describe,
+}
 """Paths that want no key."""
 
 
@@ -70,9 +75,9 @@ class GatewayApp:
         if handler is not None and method in ("GET", "HEAD"):
             await answer(self.gateway, handler, scope, receive, send, wants_key=False)
         elif path == "/metrics" and method == "GET":
-            await send_whole(
-                send, 200, [(b"content-type", CONTENT_TYPE)], self.gateway.metrics.render()
-            )
+            scrape = self.gateway.scrape
+            text = self.gateway.metrics.render() if scrape is None else await scrape()
+            await send_whole(send, 200, [(b"content-type", CONTENT_TYPE)], text)
         elif path in self._routes and method in self._routes[path]:
             await answer(self.gateway, self._routes[path][method], scope, receive, send)
         elif path.startswith("/v1/models/") and method == "GET":

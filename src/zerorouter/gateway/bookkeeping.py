@@ -13,7 +13,7 @@ from zerorouter.gateway.accounts import new_id
 from zerorouter.gateway.books import Books
 from zerorouter.gateway.budgets import to_nusd
 from zerorouter.gateway.keys import VirtualKey
-from zerorouter.gateway.ledger.rows import AttemptRow, FeedbackRow, RequestRow
+from zerorouter.gateway.ledger.rows import AdminRow, AttemptRow, FeedbackRow, RequestRow
 from zerorouter.gateway.metrics import strongest_cost_usd
 from zerorouter.gateway.records import RequestRecord
 
@@ -52,8 +52,17 @@ class Bookkeeping(Protocol):
             BooksError: It could not be written.
         """
 
-    def feedback(self, decision_id: str, score: float, key: VirtualKey | None) -> None:
-        """Keep a score for a decision, before it is acknowledged.
+    def feedback(
+        self, decision_id: str, score: float, key: VirtualKey | None, *, model: str | None = None
+    ) -> None:
+        """Keep a score for a decision, before it is acknowledged; once, however often it comes.
+
+        Raises:
+            BooksError: It could not be written.
+        """
+
+    def keep(self, action: str, target: str | None, detail: str | None) -> None:
+        """Keep an action of an administrator, before it is acknowledged.
 
         Raises:
             BooksError: It could not be written.
@@ -81,7 +90,12 @@ class OpenBooks:
     def finish(self, record: RequestRecord) -> None:
         """Nothing to write."""
 
-    def feedback(self, decision_id: str, score: float, key: VirtualKey | None) -> None:
+    def feedback(
+        self, decision_id: str, score: float, key: VirtualKey | None, *, model: str | None = None
+    ) -> None:
+        """Nothing to write."""
+
+    def keep(self, action: str, target: str | None, detail: str | None) -> None:
         """Nothing to write."""
 
     def close(self) -> None:
@@ -133,17 +147,26 @@ class KeptBooks:
         """See `Bookkeeping.finish`."""
         self._books.finish(record.reservation, row_of(record))
 
-    def feedback(self, decision_id: str, score: float, key: VirtualKey | None) -> None:
+    def feedback(
+        self, decision_id: str, score: float, key: VirtualKey | None, *, model: str | None = None
+    ) -> None:
         """See `Bookkeeping.feedback`."""
-        now_ns = time.time_ns()
         self._books.keep(
             FeedbackRow(
-                id=new_id(now_ns),
-                received_ns=now_ns,
+                id=decision_id,  # a decision is scored once: its row is kept once
+                received_ns=time.time_ns(),
                 decision_id=decision_id,
                 score=score,
                 key_id=None if key is None else key.id,
+                model=model,
             )
+        )
+
+    def keep(self, action: str, target: str | None, detail: str | None) -> None:
+        """See `Bookkeeping.keep`."""
+        now_ns = time.time_ns()
+        self._books.keep(
+            AdminRow(id=new_id(now_ns), at_ns=now_ns, action=action, target=target, detail=detail)
         )
 
     def close(self) -> None:

@@ -15,6 +15,9 @@ process leaves is one of three, and `recover` treats each by rule:
 3. An open reservation without a row: the request may have been billed, so all of it counts as
    spent, and a row with the outcome ``lost`` says so. A budget is never exceeded by crashing.
 
+Keys without budget and limits reserve nothing; their costs are booked all the same, so that a
+budget given later knows the day and the month.
+
 The first process to open the folder makes the accounts anew from the ledger, so that both always
 agree; the remains of a worker that dies among others are put in order by those, within seconds.
 """
@@ -31,7 +34,7 @@ from typing import Final
 from zerorouter.errors import BooksError
 from zerorouter.gateway.accounts import Accounts, Reservation
 from zerorouter.gateway.budgets import day_of, day_text
-from zerorouter.gateway.counters import OpenReservation
+from zerorouter.gateway.counters import OpenReservation, discard_other_version
 from zerorouter.gateway.keys import KeyStore, VirtualKey
 from zerorouter.gateway.ledger.ledger import Ledger, LedgerSettings, OnEvent, orphans
 from zerorouter.gateway.ledger.rows import LedgerRow, RequestRow
@@ -106,6 +109,8 @@ class Books:
         with contextlib.ExitStack() as undo:
             undo.enter_context(exclusive(folder))
             alone = not any(owners(folder).values())
+            if alone:
+                discard_other_version(folder)
             keys = KeyStore(folder)
             owner = Owner(folder)
             with contextlib.ExitStack() as failed:
@@ -138,8 +143,10 @@ class Books:
         tokens: int = 0,
         now_ns: int,
         mono_ns: int,
-    ) -> Reservation:
+    ) -> Reservation | None:
         """Let a request in: `Ledger.check`, then `Accounts.reserve` with these arguments.
+
+        None where the key has no bounds: then nothing is reserved, and `finish` books the cost.
 
         Raises:
             StorageFullError: a row could not be kept, so the request is not begun.
@@ -147,6 +154,8 @@ class Books:
             MissingPriceError: the key has a budget and the model no price.
         """
         self.ledger.check()
+        if not key.is_bounded:
+            return None
         return self.accounts.reserve(
             key,
             request_id=request_id,
@@ -169,6 +178,8 @@ class Books:
         """
         if reservation is None:
             self.ledger.append(row)
+            if row.key_id and row.cost_nusd:
+                self.accounts.book(row.key_id, started_ns=row.started_ns, cost_nusd=row.cost_nusd)
             return 0
         if (row.id, row.key_id, row.started_ns) != (
             reservation.request_id,
@@ -201,7 +212,9 @@ class Books:
             return self._recover()
 
     def close(self) -> None:
-        """Store what there is and leave."""
+        """Store what there is and leave; a second time does nothing."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -15,7 +15,9 @@ Layout, all numbers signed 64-bit::
     0     magic, version, boot id (16 bytes)
     64    first free reservation + 1, reservations ever used, accounts used
     512   redo area: mark (1 byte), length, then (offset, length, bytes) for each write
-    4096  accounts, 256 bytes each:  key id (16 bytes), 25 numbers (see `accounts`)
+    4096  accounts, 704 bytes each:  key id (16 bytes), 21 numbers (see `accounts`); from 192 on two
+          windows of 256 bytes, of requests and of tokens: the latest second, then 61 counts of 32
+          bits (see `limits`)
     ...   reservations, 64 bytes each:  request id (16 bytes), owner, account, amount in
           nano-dollars, start in ns since 1970, tokens, next free + 1 (or -1: open)
 """
@@ -27,32 +29,37 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final
 
 from zerorouter.errors import BooksError, StorageFullError
+from zerorouter.gateway.limits import SECONDS, Window
 from zerorouter.gateway.owners import exclusive
 
 N_ACCOUNTS: Final = 16_384
 N_RESERVATIONS: Final = 65_536
-N_NUMBERS: Final = 25  # of an account
+N_NUMBERS: Final = 21  # of an account
+N_WINDOWS: Final = 2
 
-_MAGIC: Final = b"zrbooks\x01"
+_MAGIC: Final = b"zrbooks\x02"
 _BOOT_AT: Final = 16
 _HEAD_AT: Final = 64
 _REDO_AT: Final = 512
 _REDO_END: Final = 4_096
 _ACCOUNTS_AT: Final = 4_096
-_ACCOUNT_BYTES: Final = 256
+_ACCOUNT_BYTES: Final = 704
+_WINDOWS_AT: Final = 192  # in an account
+_WINDOW_BYTES: Final = 256
 _RESERVATION_BYTES: Final = 64
 _RESERVATIONS_AT: Final = _ACCOUNTS_AT + N_ACCOUNTS * _ACCOUNT_BYTES
 _FILE_BYTES: Final = _RESERVATIONS_AT + N_RESERVATIONS * _RESERVATION_BYTES
 
 _HEAD = struct.Struct("=3q")
 _NUMBERS = struct.Struct(f"={N_NUMBERS}q")
+_WINDOW = struct.Struct(f"=q{SECONDS}i")
 _RESERVATION = struct.Struct("=16s6q")
 _WRITE = struct.Struct("=ii")
 _LENGTH = struct.Struct("=i")
@@ -183,7 +190,7 @@ class Counters:
             )
         at = _ACCOUNTS_AT + n_accounts * _ACCOUNT_BYTES
         self.commit(
-            (at, name.ljust(16, b"\0") + _NUMBERS.pack(*(0,) * N_NUMBERS)),
+            (at, name.ljust(16, b"\0") + bytes(_ACCOUNT_BYTES - 16)),
             (_HEAD_AT, _HEAD.pack(free, used, n_accounts + 1)),
         )
         self._places[key_id] = n_accounts
@@ -193,6 +200,11 @@ class Counters:
         """The numbers of an account."""
         at = _ACCOUNTS_AT + account * _ACCOUNT_BYTES + 16
         return list(_NUMBERS.unpack_from(self._map, at))
+
+    def window(self, account: int, which: int) -> Window:
+        """What an account has used lately: 0 for requests, 1 for tokens."""
+        last_s, *counts = _WINDOW.unpack_from(self._map, _window_at(account, which))
+        return Window(last_s, counts)
 
     def key_ids(self) -> list[str]:
         """The keys that have accounts, by place."""
@@ -208,6 +220,10 @@ class Counters:
         at = _ACCOUNTS_AT + account * _ACCOUNT_BYTES
         return self._map[at : at + 16].rstrip(b"\0").decode("ascii", "replace")
 
+    def put(self, account: int, numbers: list[int]) -> None:
+        """Change an account."""
+        self.commit((_ACCOUNTS_AT + account * _ACCOUNT_BYTES + 16, _NUMBERS.pack(*numbers)))
+
     # -- reservations ----------------------------------------------------------------------------
 
     def begin(
@@ -220,8 +236,11 @@ class Counters:
         amount_nusd: int,
         started_ns: int,
         tokens: int,
+        windows: Mapping[int, Window] = MappingProxyType({}),
     ) -> int:
         """Change an account and open a reservation on it, in one; returns its place.
+
+        ``windows`` are those that change, by which they are.
 
         Raises:
             BooksError: there are too many open reservations.
@@ -244,6 +263,7 @@ class Counters:
             (_ACCOUNTS_AT + account * _ACCOUNT_BYTES + 16, _NUMBERS.pack(*numbers)),
             (_at(place), entry),
             (_HEAD_AT, _HEAD.pack(following, used, n_accounts)),
+            *_packed(account, windows),
         )
         return place
 
@@ -263,13 +283,21 @@ class Counters:
             (_at(place), entry),
         )
 
-    def end(self, place: int, account: int, numbers: list[int]) -> None:
-        """Change an account and close a reservation on it, in one."""
+    def end(
+        self,
+        place: int,
+        account: int,
+        numbers: list[int],
+        *,
+        windows: Mapping[int, Window] = MappingProxyType({}),
+    ) -> None:
+        """Change an account and close a reservation on it, in one; ``windows`` as in `begin`."""
         free, used, n_accounts = self._head()
         self.commit(
             (_ACCOUNTS_AT + account * _ACCOUNT_BYTES + 16, _NUMBERS.pack(*numbers)),
             (_at(place), _RESERVATION.pack(bytes(16), 0, 0, 0, 0, 0, free)),
             (_HEAD_AT, _HEAD.pack(place + 1, used, n_accounts)),
+            *_packed(account, windows),
         )
 
     def open_reservations(self) -> Iterator[OpenReservation]:
@@ -300,7 +328,8 @@ class Counters:
         self._places = {}
         for i, (key_id, numbers) in enumerate(list(accounts.items())[:N_ACCOUNTS]):
             at = _ACCOUNTS_AT + i * _ACCOUNT_BYTES
-            entry = key_id.encode("ascii").ljust(16, b"\0") + _NUMBERS.pack(*numbers)
+            name = key_id.encode("ascii").ljust(16, b"\0")
+            entry = (name + _NUMBERS.pack(*numbers)).ljust(_ACCOUNT_BYTES, b"\0")
             self._map[at : at + len(entry)] = entry
             self._places[key_id] = i
         self._map[_HEAD_AT : _HEAD_AT + _HEAD.size] = _HEAD.pack(0, 0, len(self._places))
@@ -337,8 +366,29 @@ class Counters:
         area[_REDO_AT] = 0
 
 
+def discard_other_version(folder: Path) -> None:
+    """Remove a file that another version of ZeroRouter wrote. Only while no process is open."""
+    path = folder / "counters"
+    try:
+        with path.open("rb") as file:
+            magic = file.read(8)
+    except FileNotFoundError:
+        return
+    if magic[:7] == _MAGIC[:7] and magic != _MAGIC:
+        path.unlink()
+
+
 def _at(place: int) -> int:
     return _RESERVATIONS_AT + place * _RESERVATION_BYTES
+
+
+def _window_at(account: int, which: int) -> int:
+    return _ACCOUNTS_AT + account * _ACCOUNT_BYTES + _WINDOWS_AT + which * _WINDOW_BYTES
+
+
+def _packed(account: int, windows: Mapping[int, Window]) -> Iterator[tuple[int, bytes]]:
+    for which, window in windows.items():
+        yield _window_at(account, which), _WINDOW.pack(window.last_s, *window.counts)
 
 
 def _boot_id() -> bytes:

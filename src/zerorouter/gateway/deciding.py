@@ -77,7 +77,10 @@ async def decide_one(gateway: Gateway, asked: Asked) -> Reply:
         wishes=wishes,
     )
     setup = gateway.setup
-    return Reply(value=decide(setup, request, wishes, asked.key, None).to_dict())
+    decision = decide(setup, request, wishes, asked.key, None)
+    if gateway.learning is not None:
+        gateway.learning.remember_all([decision], "" if asked.key is None else asked.key.id)
+    return Reply(value=decision.to_dict())
 
 
 async def decide_batch(gateway: Gateway, asked: Asked) -> Reply:
@@ -121,12 +124,15 @@ async def decide_batch(gateway: Gateway, asked: Asked) -> Reply:
             confidence=wishes.confidence,
         ),
     )
+    if gateway.learning is not None:
+        key_id = "" if asked.key is None else asked.key.id
+        await loop.run_in_executor(None, gateway.learning.remember_all, decisions, key_id)
     listed = [{"prompt_id": i, **d.to_dict()} for i, d in zip(ids, decisions, strict=True)]
     return Reply(value={"n": len(listed), "decisions": listed})
 
 
 async def take_feedback(gateway: Gateway, asked: Asked) -> Reply:
-    """``POST /v1/feedback``: kept before it is acknowledged."""
+    """``POST /v1/feedback``: kept before it is acknowledged; each decision is scored once."""
     body = asked.json()
     decision_id, score = body.get("decision_id"), body.get("score")
     if not isinstance(decision_id, str) or not _DECISION_ID.fullmatch(decision_id):
@@ -140,9 +146,27 @@ async def take_feedback(gateway: Gateway, asked: Asked) -> Reply:
         raise WireError(
             f"score: found {str(score)[:40]}; wanted a number from 0 to 1", param="score"
         )
-    gateway.books.feedback(decision_id, float(score), asked.key)
+    known = set(body) - {"decision_id", "score"}
+    if known:
+        raise WireError(
+            f"{sorted(known)[0][:80]}: unknown; wanted decision_id and score", param=min(known)[:80]
+        )
+    taken, learning = None, gateway.learning
+    if learning is not None:
+        key_id = "" if asked.key is None else asked.key.id
+        taken = learning.feedback(decision_id, float(score), key_id)
+    model = None if taken is None else taken.model
+    gateway.books.feedback(decision_id, float(score), asked.key, model=model)
     gateway.log.write({"event": "feedback", "decision_id": decision_id, "score": float(score)})
-    return Reply(value={"decision_id": decision_id, "score": float(score), "recorded": True})
+    return Reply(
+        value={
+            "decision_id": decision_id,
+            "score": float(score),
+            "model": model,
+            "recorded": True,
+            "repeated": taken is not None and not taken.is_new,
+        }
+    )
 
 
 def _wishes(body: dict[str, Any], asked: Asked) -> RequestWishes:

@@ -87,6 +87,15 @@ class VirtualKey:
         """Whether any budget bounds it."""
         return self.budget_day_nusd is not None or self.budget_month_nusd is not None
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a budget or a limit on rates bounds it."""
+        return (
+            self.has_budget
+            or self.requests_per_minute is not None
+            or self.tokens_per_minute is not None
+        )
+
     def allows(self, model: str) -> bool:
         """Whether it may use a model."""
         return not self.models or any(fnmatchcase(model, glob) for glob in self.models)

@@ -7,10 +7,18 @@ not known counts as ``other``; keys, sessions and decisions are no labels at all
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from zerorouter.errors import require_extra
 from zerorouter.gateway.records import RequestRecord
+from zerorouter.gateway.series import (
+    Buckets,
+    Counter,
+    Gauge,
+    Histogram,
+    Series,
+    SeriesCollector,
+)
 from zerorouter.routing.decision import Decision
 
 if TYPE_CHECKING:
@@ -27,130 +35,140 @@ TOKENS: Final = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 
+class _Served(NamedTuple):
+    """The numbers of requests that one model at one upstream has served by one API."""
+
+    duration: Buckets
+    ttft: Buckets
+    tpot: Buckets
+    input_tokens: Buckets
+    output_tokens: Buckets
+
+
 class Metrics:
-    """All metrics of a gateway, in a registry of its own.
+    """All metrics of a gateway.
 
     Attributes:
         known: Names of models that may be labels.
         before_scrape: Called before each rendering.
+        series: What is rendered; whoever counts something else adds to it.
     """
 
     def __init__(self) -> None:
         require_extra("prometheus_client", "gateway", "The gateway's metrics")
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-        self.registry: CollectorRegistry = CollectorRegistry()
         serving = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_response_model")
-        at: Any = {"registry": self.registry}
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "Request received to last byte sent.",
             serving,
-            buckets=SECONDS,
-            **at,
+            bounds=SECONDS,
         )
         self.ttft = Histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "Upstream call to the first bytes of its answer.",
             serving,
-            buckets=SECONDS,
-            **at,
+            bounds=SECONDS,
         )
         self.tpot = Histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Seconds per output token after the first, of streams.",
             serving,
-            buckets=PER_TOKEN,
-            **at,
+            bounds=PER_TOKEN,
         )
         self.tokens = Histogram(
             "gen_ai_client_token_usage",
             "Tokens of a request.",
             (*serving, "gen_ai_token_type"),
-            buckets=TOKENS,
-            **at,
+            bounds=TOKENS,
         )
         self.requests = Counter(
             "zerorouter_requests",
             "Requests by what became of them.",
             ("api", "model", "policy", "status", "outcome"),
-            **at,
         )
         self.attempts = Counter(
             "zerorouter_upstream_attempts",
             "Calls of upstreams.",
             ("upstream", "model", "outcome"),
-            **at,
         )
         self.cost = Counter(
-            "zerorouter_cost_usd", "Dollars spent, at the prices in force.", ("model",), **at
+            "zerorouter_cost_usd", "Dollars spent, at the prices in force.", ("model",)
         )
         self.saved = Counter(
             "zerorouter_saved_usd",
             "Dollars by which served models were expected to cost less than the strongest one.",
             ("policy",),
-            **at,
         )
         self.overhead = Histogram(
             "zerorouter_overhead_seconds",
             "Request read to upstream called: what routing adds.",
             ("routed",),
-            buckets=OVERHEAD,
-            **at,
+            bounds=OVERHEAD,
         )
-        self.running = Gauge("zerorouter_queue_depth", "Requests under way.", **at)
+        self.running = Gauge("zerorouter_queue_depth", "Requests under way.")
         self.circuits = Gauge(
-            "zerorouter_circuit_state",
-            "0 closed, 1 half-open, 2 open.",
-            ("upstream", "model"),
-            **at,
+            "zerorouter_circuit_state", "0 closed, 1 half-open, 2 open.", ("upstream", "model")
         )
-        self.sessions = Gauge("zerorouter_sessions", "Sessions remembered.", **at)
-        self.log_dropped = Gauge("zerorouter_log_lines_dropped", "Log lines without room.", **at)
+        self.sessions = Gauge("zerorouter_sessions", "Sessions remembered.")
+        self.log_dropped = Gauge("zerorouter_log_lines_dropped", "Log lines without room.")
         self.reloads = Counter(
-            "zerorouter_config_reloads", "Readings of the configuration.", ("outcome",), **at
+            "zerorouter_config_reloads", "Readings of the configuration.", ("outcome",)
         )
         self.config_ok = Gauge(
-            "zerorouter_config_last_reload_successful", "Whether the last one was good.", **at
+            "zerorouter_config_last_reload_successful", "Whether the last one was good."
         )
         self.config_ok.set(1)
+        self.series: list[Series] = [
+            *(self.duration, self.ttft, self.tpot, self.tokens, self.requests, self.attempts),
+            *(self.cost, self.saved, self.overhead, self.running, self.circuits, self.sessions),
+            *(self.log_dropped, self.reloads, self.config_ok),
+        ]
         self.before_scrape: list[Callable[[], None]] = []
         self.known: frozenset[str] = frozenset()
-        self._made: dict[tuple[Any, ...], Any] = {}
+        self._served: dict[tuple[str, str, str], _Served] = {}
+        self._registry: CollectorRegistry | None = None
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """A registry of ``prometheus_client`` that has all of it."""
+        if self._registry is None:
+            from prometheus_client import CollectorRegistry
+
+            self._registry = CollectorRegistry()
+            self._registry.register(SeriesCollector(self.series))
+        return self._registry
 
     def count(self, record: RequestRecord) -> None:
         """Take a request that is over into account."""
-        model = record.model if record.model in self.known else "other"
-        operation = record.api.value
-        self._child(
-            self.requests,
-            operation,
-            model,
-            record.policy or "none",
-            str(record.status),
-            record.outcome,
-        ).inc()
+        known = self.known
+        model = record.model if record.model in known else "other"
+        api, policy = record.api.value, record.policy or "none"
+        outcome = record.outcome
+        self.requests.labels(api, model, policy, str(record.status), outcome).value += 1
         for attempt in record.attempts:
-            tried = attempt.model if attempt.model in self.known else "other"
-            self._child(self.attempts, attempt.upstream, tried, attempt.outcome).inc()
+            tried = attempt.model if attempt.model in known else "other"
+            self.attempts.labels(attempt.upstream, tried, attempt.outcome).value += 1
         if record.attempts:
             routed = "no" if record.decision is None else "yes"
-            self._child(self.overhead, routed).observe(record.overhead_s)
+            self.overhead.labels(routed).observe(record.overhead_s)
         if record.status >= 400 or not record.upstream:
             return
-        serving = (operation, record.upstream, model)
-        self._child(self.duration, *serving).observe(record.seconds)
+        key = (api, record.upstream, model)
+        served = self._served.get(key)
+        if served is None:
+            served = self._served[key] = self._serving(*key)
+        served.duration.observe(record.seconds)
         if record.ttft_s is not None:
-            self._child(self.ttft, *serving).observe(record.ttft_s)
-        if (tpot := record.tpot_s) is not None:
-            self._child(self.tpot, *serving).observe(tpot)
+            served.ttft.observe(record.ttft_s)
+        if record.stream and (tpot := record.tpot_s) is not None:
+            served.tpot.observe(tpot)
         if record.usage is not None:
-            self._child(self.tokens, *serving, "input").observe(record.usage.input_tokens)
-            self._child(self.tokens, *serving, "output").observe(record.usage.output_tokens)
+            served.input_tokens.observe(record.usage.input_tokens)
+            served.output_tokens.observe(record.usage.output_tokens)
         if record.cost_usd is not None:
-            self._child(self.cost, model).inc(record.cost_usd)
+            self.cost.labels(model).value += record.cost_usd
         if record.decision is not None and (saved := saved_usd(record)) > 0:
-            self._child(self.saved, record.policy or "none").inc(saved)
+            self.saved.labels(policy).value += saved
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
@@ -168,14 +186,15 @@ class Metrics:
             if model in self.known:
                 self.circuits.labels(upstream, model).set(state)
 
-    def _child(self, metric: Any, *labels: str) -> Any:
-        """``metric.labels(*labels)``, looked up once: the library's own way takes a lock."""
-        key = (id(metric), *labels)
-        made = self._made.get(key)
-        if made is None:
-            made = metric.labels(*labels)
-            self._made[key] = made
-        return made
+    def _serving(self, api: str, upstream: str, model: str) -> _Served:
+        labels = (api, upstream, model)
+        return _Served(
+            duration=self.duration.labels(*labels),
+            ttft=self.ttft.labels(*labels),
+            tpot=self.tpot.labels(*labels),
+            input_tokens=self.tokens.labels(*labels, "input"),
+            output_tokens=self.tokens.labels(*labels, "output"),
+        )
 
 
 def strongest_cost_usd(decision: Decision) -> float:

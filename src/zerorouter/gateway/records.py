@@ -72,6 +72,8 @@ class RequestRecord:
         model: Our name of the model that served.
         upstream: That served it.
         stream: Whether the answer was streamed.
+        max_tokens: Of the answer, as the client limited it.
+        n_answers: That the client asked for.
         attempts: Calls of upstreams, in order.
         status: The status that the client got; 499 where it left before.
         outcome: ``ok``, ``refused`` by us, ``upstream`` for an upstream's error passed on,
@@ -98,6 +100,8 @@ class RequestRecord:
     model: str = ""
     upstream: str = ""
     stream: bool = False
+    max_tokens: int | None = None
+    n_answers: int = 1
     attempts: list[AttemptRecord] = field(default_factory=list)
     status: int = 0
     outcome: str = "running"

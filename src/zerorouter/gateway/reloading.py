@@ -26,12 +26,21 @@ class Reloader:
         gateway: Gets what was read.
         read: Makes a set-up from the file, given the one in force.
         path: The file; None where there is none to watch.
+        on_taken: Called when what was read is in force.
     """
 
-    def __init__(self, gateway: Gateway, read: Callable[[Setup], Setup], path: Path | None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        read: Callable[[Setup], Setup],
+        path: Path | None,
+        *,
+        on_taken: Callable[[], None] = lambda: None,
+    ) -> None:
         self._gateway = gateway
         self._read = read
         self._path = path
+        self._on_taken = on_taken
         self._seen = self._look()
 
     async def reload(self) -> None:
@@ -54,6 +63,7 @@ class Reloader:
         gateway.metrics.reloads.labels("ok").inc()
         gateway.metrics.config_ok.set(1)
         gateway.log.write({"event": "config_taken", "version": setup.version})
+        self._on_taken()
 
     async def try_reload(self) -> None:
         """Read it now; what is wrong stands in log and metric."""

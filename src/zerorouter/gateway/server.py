@@ -42,8 +42,14 @@ def require_server() -> None:
         require_extra(module, "gateway", "The gateway")
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening socket.
+
+    Args:
+        host: Address to listen on.
+        port: Its port; 0 for a free one.
+        shared: Whether others of this user may listen on the same port; the kernel then deals
+            connections out among them.
 
     Raises:
         ZeroRouterError: The address is taken, or no address of this machine.
@@ -52,6 +58,8 @@ def bind(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))
         listening.listen(BACKLOG)
     except OSError as error:

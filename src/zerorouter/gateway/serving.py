@@ -49,7 +49,11 @@ from zerorouter.prices import Price, TokenCounts, request_cost_usd
 from zerorouter.serving_config import MEBIBYTE
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import aiohttp
+
+    from zerorouter.gateway.learning.service import LearningService
 
 HEADER_BYTES: Final = HEADER_PREFIX.encode()
 # What a client says that the upstream should hear, beside the body.
@@ -67,6 +71,8 @@ class Gateway:
         setup: What the configuration in force amounts to; swapped as one.
         draining: Whether it is about to stop.
         running: Requests under way.
+        learning: Learns from what is served; None for no learning.
+        scrape: The metrics of all workers, as Prometheus reads them; None for its own alone.
     """
 
     def __init__(
@@ -77,6 +83,8 @@ class Gateway:
         metrics: Metrics,
         log: JsonLog,
     ) -> None:
+        self.scrape: Callable[[], Awaitable[bytes]] | None = None
+        self.learning: LearningService | None = None
         self.setup = setup
         self.books = books
         self.metrics = metrics
@@ -120,6 +128,8 @@ class Gateway:
             trust_env=False,
         )
         self._caller = Caller(self._pool)
+        if self.learning is not None:
+            self.learning.start()
 
     async def stop(self) -> None:
         """Close connections and books."""
@@ -127,6 +137,8 @@ class Gateway:
         if self._pool is not None:
             await self._pool.close()
             self._pool = self._caller = None
+        if self.learning is not None:
+            self.learning.stop()
         self.books.close()
         self.log.close()
 
@@ -300,6 +312,7 @@ class _Visit:
         ready = monotonic()
         request = peek(body, record.api)
         record.requested, record.stream = request.model, request.stream
+        record.max_tokens, record.n_answers = request.max_tokens, request.n
         wishes = wishes_of(request, headers)
         record.session_id = session = wishes.session_id or request.session_id
         cached = (
@@ -552,6 +565,8 @@ class _Visit:
         gateway.metrics.count(record)
         gateway.log.write(record.to_log(), level="info" if outcome == "ok" else "warning")
         gateway.books.finish(record)
+        if gateway.learning is not None:
+            gateway.learning.observe(record)
 
     def headers(self, begun: Begun | None) -> Headers:
         """Our headers of an answer."""

@@ -8,6 +8,7 @@ these at the price of cached input, so that a switch has to pay for the cache th
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from zerorouter.serving_config import SessionSettings
 
@@ -16,9 +17,14 @@ MODELS_PER_SESSION = 4
 
 
 class Sessions:
-    """The memory, least recently used first out."""
+    """The memory, least recently used first out.
+
+    Attributes:
+        on_note: Told of each note that is made here: other workers take it over by `take`.
+    """
 
     def __init__(self, settings: SessionSettings) -> None:
+        self.on_note: Callable[[tuple[str, str, str, float, float]], None] | None = None
         self._settings = settings
         self._held: OrderedDict[tuple[str, str], dict[str, tuple[float, float]]] = OrderedDict()
 
@@ -41,6 +47,12 @@ class Sessions:
 
     def note(self, key: str, session: str, model: str, tokens: float, now: float) -> None:
         """A model has served a session and now holds ``tokens`` of it."""
+        if self.on_note is not None:
+            self.on_note((key, session, model, tokens, now))
+        self.take(key, session, model, tokens, now)
+
+    def take(self, key: str, session: str, model: str, tokens: float, now: float) -> None:
+        """As `note`, of what was served by another worker; its clock is ours."""
         if not self._settings.keep:
             return
         held = self._held.setdefault((key, session), {})

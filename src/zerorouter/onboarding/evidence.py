@@ -6,7 +6,7 @@ posterior is always that of *all* answers under the card's prior,
 
 .. math:: p(\theta \mid \cdot) \propto t_\nu(\theta; m, S)
           \prod_i P_i(\theta)^{y_i} (1 - P_i(\theta))^{1 - y_i}
-          \prod_b N(s_b; \bar P_b(\theta), \tau_b^2),
+          N(s; h(\theta), R),
 
 computed in one fixed order. Which source came first can therefore not matter, and a step only
 sharpens. Its parts:
@@ -15,8 +15,10 @@ sharpens. Its parts:
   errors are shared by prompts of a kind. Each kind gets a latent shift of its own with the
   predictor's variance: a thousand answers to one kind of prompt do not pretend to more than they
   tell.
-- *Reported scores*: the mean P(correct) over a benchmark's items equals the score, up to
-  :math:`\tau_b` (other prompts, other shots, other harness).
+- *Reported scores* :math:`s` sharpen the card (`published`): the mean P(correct) over a
+  benchmark's items equals the score, up to other prompts, shots and graders; a benchmark without
+  items has a learned loading. Card and scores together are the centre and scale of the Student
+  prior, so that answers overrule both where they have to.
 - *Leanings* (`irt.leanings`), what sets a model apart along the facets of prompts, are learned from
   the same answers once its ability is placed, as they are for respondents of the space.
 - *Summaries*: the answers of a log of more than `MOST_ANSWERS` are kept as the Gaussian that
@@ -28,8 +30,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -43,8 +44,10 @@ from zerorouter.irt.ability import AbilityPosterior, ability_posterior
 from zerorouter.irt.leanings import with_leanings
 from zerorouter.irt.model import Abilities, ItemParameters
 from zerorouter.irt.population import DEGREES_OF_FREEDOM
-from zerorouter.known_items import load_known_items, positions
+from zerorouter.known_items import positions
 from zerorouter.linking import RespondentCard
+from zerorouter.onboarding.published import mean_accuracy as mean_accuracy
+from zerorouter.onboarding.shipped_scores import score_model
 from zerorouter.predict.domains import DOMAINS, domain_of_task
 from zerorouter.space import LatentSpace
 
@@ -55,13 +58,7 @@ KNOWN_DRIFT = 0.1
 """A respondent of the space that is onboarded again starts from its place there; its covariance is
 widened by this share of the population's, since the endpoint may serve another version."""
 
-MOST_TARGETS = 500
-"""Items by which a benchmark's mean P(correct) is told."""
-
 ROUNDS = 8  # of the Student prior's width, as in `irt.ability`
-LINEARISATIONS = 25
-LEAST_ODD = 0.005  # a reported score of 0 or 1 is taken for this much off it
-SETTLED = 1e-5
 
 SourceKind: TypeAlias = Literal["anchors", "logs", "score"]
 
@@ -141,25 +138,19 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportedScore:
-    """A published score of a benchmark that has items in the space.
+    """A published score.
 
     Attributes:
-        benchmark: Its name.
+        benchmark: Its name in the table of benchmarks.
         score: In [0, 1].
-        sd: How far the mean P(correct) may lie from it.
-        tasks: Patterns of the tasks of `known_items` that hold its items.
     """
 
     benchmark: str
     score: float
-    sd: float
-    tasks: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
             raise InputError(f"{self.benchmark} is {self.score!r}; wanted a score from 0 to 1")
-        if not self.sd > 0:
-            raise InputError(f"{self.benchmark}: sd is {self.sd!r}; wanted above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +213,7 @@ class Placement:
         n_calibrated: Answers to items with calibrated parameters.
         n_predicted: Answers to items with predicted ones.
         n_dropped: Answers that this space cannot use: told in another version of it.
-        n_reported: Reported scores.
+        n_reported: Reported scores that this space can read.
     """
 
     posterior: AbilityPosterior
@@ -406,10 +397,10 @@ def place(space: LatentSpace, prior: Prior, sources: Sequence[Source]) -> Placem
         for s in ordered
         if s.summary is not None and s.space != space.version
     )
-    told = [source.reported for source in ordered if source.reported is not None]
-    reported = [(score, at) for score in told if len(at := benchmark_items(space, score.tasks))]
+    told = {s.reported.benchmark: s.reported.score for s in ordered if s.reported is not None}
+    scored, n_reported = _with_scores(space, prior, told)
     kinds = [""] * len(known) + [item.kind for item in others]
-    posterior = _posterior(space, prior, items, scores, kinds, summaries, reported)
+    posterior = _posterior(scored, items, scores, kinds, summaries)
     samples = [
         answer
         for source in ordered
@@ -423,8 +414,17 @@ def place(space: LatentSpace, prior: Prior, sources: Sequence[Source]) -> Placem
         n_calibrated=len(known),
         n_predicted=len(foreign) + sum(summary.n_answers for summary in summaries),
         n_dropped=len(answers) - len(known) - len(foreign) + lost,
-        n_reported=len(reported),
+        n_reported=n_reported,
     )
+
+
+def _with_scores(space: LatentSpace, prior: Prior, told: Mapping[str, float]) -> tuple[Prior, int]:
+    """The prior sharpened by published scores, and how many of them the space can read."""
+    if not told:
+        return prior, 0
+    model = score_model(space)
+    mean, covariance = model.fold(told, prior.mean, prior.covariance)
+    return replace(prior, mean=mean, covariance=covariance), len(model.known(told))
 
 
 def _leaning(
@@ -504,35 +504,15 @@ def summarise(space: LatentSpace, answers: Sequence[Answer]) -> Summary:
     )
 
 
-def benchmark_items(space: LatentSpace, tasks: Sequence[str]) -> IntArray:
-    """Positions in ``space.calibrated`` of a benchmark's items, at most `MOST_TARGETS` of them.
-
-    Args:
-        space: The space.
-        tasks: Patterns of task names of the table of known items.
-    """
-    known = load_known_items()
-    wanted = np.array(
-        [any(fnmatchcase(task.name, pattern) for pattern in tasks) for task in known.tasks]
-    )
-    index = calibrated_index(space)
-    at = index.find(known.prefix[wanted[known.task]])
-    found: IntArray = np.sort(at[at >= 0])
-    step = max(len(found) // MOST_TARGETS, 1)
-    return found[::step][:MOST_TARGETS]
-
-
 def _posterior(
-    space: LatentSpace,
     prior: Prior,
     items: ItemParameters,
     scores: Float64Array,
     kinds: Sequence[str],
     summaries: Sequence[Summary],
-    reported: Sequence[tuple[ReportedScore, IntArray]],
 ) -> AbilityPosterior:
     names = sorted({kind for kind in kinds if kind})
-    if not (names or summaries or reported):
+    if not (names or summaries):
         return ability_posterior(
             items,
             scores,
@@ -542,27 +522,22 @@ def _posterior(
         )
     k, g = len(prior.mean), len(names)
     wide = _with_shifts(items, kinds, names)
-    targets = [(score, space.calibrated.items.take(at)) for score, at in reported]
     widening, theta = 1.0, prior.mean
-    n = len(scores) + sum(summary.n_answers for summary in summaries) + len(reported)
+    n = len(scores) + sum(summary.n_answers for summary in summaries)
     found = None
     for _ in range(ROUNDS if prior.degrees_of_freedom and n else 1):
-        for _ in range(LINEARISATIONS if targets else 1):
-            mean, covariance = _folded(prior, widening, summaries, targets, theta)
-            found = ability_posterior(
-                wide,
-                scores,
-                prior_mean=np.concatenate([mean, np.zeros(g)]),
-                prior_covariance=_block(covariance, np.eye(g)),
-                degrees_of_freedom=None,
-            )
-            step = float(np.max(np.abs(found.mean[:k] - theta)))
-            theta = found.mean[:k]
-            if step < SETTLED:
-                break
+        mean, covariance = _folded(prior, widening, summaries)
+        found = ability_posterior(
+            wide,
+            scores,
+            prior_mean=np.concatenate([mean, np.zeros(g)]),
+            prior_covariance=_block(covariance, np.eye(g)),
+            degrees_of_freedom=None,
+        )
+        theta = found.mean[:k]
         if not prior.degrees_of_freedom:
             break
-        # The width of the card's prior, as in `irt.ability`; shifts and scores have their own.
+        # The width of the card's prior, as in `irt.ability`; shifts have their own.
         assert found is not None
         off = theta - prior.mean
         solved = np.linalg.solve(prior.covariance, np.outer(off, off) + found.covariance[:k, :k])
@@ -598,47 +573,16 @@ def _with_shifts(
 
 
 def _folded(
-    prior: Prior,
-    widening: float,
-    summaries: Sequence[Summary],
-    targets: Sequence[tuple[ReportedScore, ItemParameters]],
-    theta: FloatArray,
+    prior: Prior, widening: float, summaries: Sequence[Summary]
 ) -> tuple[Float64Array, Float64Array]:
-    """Prior, summaries and reported scores, linearised at ``theta``, as one Gaussian."""
+    """Prior and summaries as one Gaussian."""
     precision = np.linalg.inv(widening * prior.covariance)
     shift = precision @ prior.mean
     for summary in summaries:
         precision = precision + np.array(summary.precision)
         shift = shift + np.array(summary.shift)
-    for reported, items in targets:
-        # On the logit scale, where a mean of sigmoids is close to linear in the ability.
-        expected, gradient = mean_accuracy(items, np.asarray(theta, dtype=np.float64))
-        score = min(max(reported.score, LEAST_ODD), 1 - LEAST_ODD)
-        slope = gradient / max(expected * (1 - expected), 1e-9)
-        weight = (score * (1 - score) / reported.sd) ** 2
-        off = _logit(score) - _logit(expected)
-        precision = precision + weight * np.outer(slope, slope)
-        shift = shift + weight * slope * (off + float(slope @ theta))
     covariance = np.linalg.inv(precision)
     return covariance @ shift, covariance
-
-
-def mean_accuracy(items: ItemParameters, theta: Float64Array) -> tuple[float, Float64Array]:
-    """Mean P(correct) over items at an ability, item effects integrated out, and its gradient."""
-    extended = np.append(theta, 1.0)
-    v = items.effect_scale * float(extended @ items.effect_covariance @ extended)
-    shrink = 1 / np.sqrt(1 + np.pi / 8 * v.astype(np.float64))
-    a = items.discrimination.astype(np.float64) * shrink[:, None]
-    sigma = 0.5 + 0.5 * np.tanh(0.5 * (a @ theta + items.intercept * shrink))
-    c = items.guessing.astype(np.float64)
-    slope = (1 - c) * sigma * (1 - sigma)
-    gradient: Float64Array = slope @ a / len(slope)
-    return float(np.mean(c + (1 - c) * sigma)), gradient
-
-
-def _logit(p: float) -> float:
-    q = min(max(p, 1e-9), 1 - 1e-9)
-    return float(np.log(q) - np.log1p(-q))
 
 
 def _block(first: Float64Array, second: Float64Array) -> Float64Array:

@@ -14,6 +14,7 @@ measures tried it tells prompts of foreign tasks best (docs/experiments.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -48,12 +49,16 @@ class Familiarity:
         0 is unlike anything calibrated."""
         return 1.0 - min(int(self.ordinary.searchsorted(leverage)) / (QUANTILES - 1), 1.0)
 
-    def strangeness(self, leverage: FloatArray) -> Float32Array:
-        """How foreign prompts are, in [0, 1]: 0 for all but one in forty of the calibrated.
+    def strangeness(self, leverage: float) -> float:
+        """How foreign a prompt is, in [0, 1]: 0 for all but one in forty of the calibrated.
 
         Where a prompt lies among the others tells little of how well it is predicted; the error
         of whole kinds of prompts sets in at the rim (docs/experiments.md).
         """
-        first, last = self.ordinary[OUTSKIRTS], self.ordinary[BEYOND]
-        way = (np.asarray(leverage, np.float32) - first) / max(last - first, np.float32(1e-6))
-        return np.asarray(np.clip(way, 0, 1), dtype=np.float32)
+        first, width = self._rim
+        return min(max((leverage - first) / width, 0.0), 1.0)
+
+    @cached_property
+    def _rim(self) -> tuple[float, float]:
+        first, last = float(self.ordinary[OUTSKIRTS]), float(self.ordinary[BEYOND])
+        return first, max(last - first, 1e-6)

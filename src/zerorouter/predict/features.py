@@ -51,6 +51,12 @@ def guess_floor(structure: Float32Array) -> Float32Array:
     return floor
 
 
+def chance(structure: Float32Array) -> float:
+    """`guess_floor` of one prompt, from its structural features (F,)."""
+    n_options = float(structure[_N_OPTIONS])
+    return 1.0 / n_options if n_options >= 2 else 0.0
+
+
 class FeatureReader:
     """Reads features of prompts with one encoder.
 

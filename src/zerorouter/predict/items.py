@@ -25,7 +25,7 @@ import numpy as np
 from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.irt.model import ItemParameters
 from zerorouter.predict.familiarity import Familiarity
-from zerorouter.predict.features import PromptFeatures, guess_floor
+from zerorouter.predict.features import PromptFeatures, chance
 from zerorouter.predict.forest import ForestReading
 from zerorouter.predict.neighbours import Prototypes
 from zerorouter.predict.student import HiddenLayer
@@ -34,6 +34,7 @@ Accuracy: TypeAlias = Literal["fast", "full"]
 
 CLIP = np.float32(4.0)  # standard deviations; a freak value must not decide alone
 LEAST_DISCRIMINATION = np.float32(0.05)  # more general ability never lowers P(correct)
+_ZERO = np.float32(0.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,12 +79,44 @@ class PromptReadings:
         domain: (N,) position in the predictor's ``domains``.
         log_length: (N,) shared level of the natural log of output tokens.
         support: (N,) see `familiarity`.
+        similarity: (N, P) cosines to the prototypes, where they were asked for.
+        moved: (N,) what was learned while serving and is in the intercepts; None for nothing.
+        left: (N,) the shift variance without it.
     """
 
     items: ItemParameters
     domain: IntArray
     log_length: Float32Array
     support: Float32Array
+    similarity: Float32Array | None = None
+    moved: Float32Array | None = None
+    left: Float32Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Reading:
+    """The readouts behind each other: a, d, level, facets, hidden units, class logits.
+
+    Features are clipped as they come, and centring and scaling stand in the weights: two passes
+    over a prompt's features instead of four.
+
+    Attributes:
+        low: (D,) least value of each feature.
+        high: (D,) largest.
+        weights: (D, T)
+        constant: (T,)
+        facets: Where the facets stand in T; a, d and the level stand before them.
+        units: Where the hidden units stand.
+        logits: Where the class logits stand.
+    """
+
+    low: Float32Array
+    high: Float32Array
+    weights: Float32Array
+    constant: Float32Array
+    facets: slice
+    units: slice
+    logits: slice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,65 +165,85 @@ class ItemPredictor:
         """K."""
         return int(self.item_weights.shape[1]) - 1
 
-    def read(self, features: PromptFeatures, accuracy: Accuracy = "fast") -> PromptReadings:
+    def read(
+        self,
+        features: PromptFeatures,
+        accuracy: Accuracy = "fast",
+        *,
+        with_similarity: bool = False,
+    ) -> PromptReadings:
         """Predict N prompts; each row is the same to the last bit alone or in a batch.
 
         Args:
             features: Of the prompts.
             accuracy: ``full`` reads (a, d) by the forest, where there is one.
+            with_similarity: Whether to keep the cosines to the prototypes.
         """
         n, k = len(features), self.n_dims
-        standard = self.standardise(features)
-        weights, constant = self._readout
-        end_of_facets = k + 2 + self.facet_weights.shape[1]
-        end_of_units = end_of_facets + self.hidden.n_units
-        out = np.empty((n, len(constant)), dtype=np.float32)
-        added = np.empty(k + 1, dtype=np.float32)
-        odds = np.empty((n, len(self.class_domain)), dtype=np.float32)
-        mixed = np.empty((n, self._mixing.shape[1]), dtype=np.float32)
-        leverage = np.empty(n, dtype=np.float32)
-        support = np.empty(n, dtype=np.float32)
-        for i in range(n):  # row by row: a matrix product may round a row by its neighbours
-            row = np.dot(standard[i], weights, out=out[i])
-            row += constant
-            units = row[end_of_facets:end_of_units]
-            row[: k + 1] += np.dot(
-                np.maximum(units, 0.0, out=units), self.hidden.readout, out=added
-            )
-            logits = row[end_of_units:]
-            np.exp(logits - logits.max(), out=odds[i])
-            np.dot(odds[i], self._mixing, out=mixed[i])
-            leverage[i] = self.familiarity.leverage(standard[i], row[k + 2 : end_of_facets])
-            support[i] = self.familiarity.support(leverage[i])
+        reading = self._reading
+        raw = np.concatenate((features.embedding, features.structure), axis=1)
+        out = np.empty((n, len(reading.constant)), dtype=np.float32)
         if accuracy == "full" and self.forest is not None:
-            out[:, : k + 1] = self.forest(standard)
-        a, d, level = out[:, :k], out[:, k], out[:, k + 1]
-        np.maximum(a[:, 0], LEAST_DISCRIMINATION, out=a[:, 0])
-        d += mixed[:, 0] / mixed[:, 1]
-        strangeness = self.familiarity.strangeness(leverage)
-        if strangeness.any():
-            known = 1 - strangeness[:, None]
-            out[:, : k + 1] = known * out[:, : k + 1] + (1 - known) * self.typical
-            out[:, k + 2 : end_of_facets] *= known
+            items = self.forest(self.standardise(features))
+        else:
+            items = None
+        np.maximum(raw, reading.low, out=raw)
+        np.minimum(raw, reading.high, out=raw)
+        domain = np.empty(n, dtype=np.int64)
+        facts = np.ones((4, n), dtype=np.float32)
+        scale, support, guessing, shift = facts
         near, far = self.shift_variance
+        similarity = None
+        if with_similarity:
+            similarity = np.empty((n, len(self.prototypes.centroids)), dtype=np.float32)
+        for i in range(n):  # row by row: a matrix product may round a row by its neighbours
+            row = np.dot(raw[i], reading.weights, out=out[i])
+            row += reading.constant
+            units = row[reading.units]
+            np.maximum(units, _ZERO, out=units)
+            read = row[: k + 1]
+            read += units.dot(self.hidden.readout)
+            if items is not None:
+                read[:] = items[i]
+            logits = row[reading.logits]
+            odds = np.exp(logits - np.maximum.reduce(logits))
+            intercept, total, *shares = odds.dot(self._mixing).tolist()
+            row[k] += intercept / total
+            row[0] = max(row[0], LEAST_DISCRIMINATION)
+            domain[i] = shares.index(max(shares))
+            standard = raw[i] - self.standardise.centre
+            standard *= self.standardise.inverse_scale
+            leverage = self.familiarity.leverage(standard, row[reading.facets])
+            support[i] = self.familiarity.support(leverage)
+            strange = self.familiarity.strangeness(leverage)
+            shift[i] = near
+            if strange:
+                read *= 1 - strange
+                read += np.float32(strange) * self.typical
+                row[reading.facets] *= 1 - strange
+                shift[i] += far * strange**2
+            if similarity is not None:
+                np.dot(self.prototypes.centroids, features.embedding[i], out=similarity[i])
+            guessing[i] = chance(features.structure[i])
         return PromptReadings(
             items=ItemParameters(
-                discrimination=a,
-                intercept=d,
-                guessing=guess_floor(features.structure),
-                effect_scale=np.ones_like(d),
-                shift_variance=near + far * np.square(strangeness),
+                discrimination=out[:, :k],
+                intercept=out[:, k],
+                guessing=guessing,
+                effect_scale=scale,
+                shift_variance=shift,
                 effect_covariance=self.effect_covariance,
-                facets=out[:, k + 2 : end_of_facets],
+                facets=out[:, reading.facets],
             ),
-            domain=mixed[:, 2:].argmax(axis=1),
-            log_length=level,
+            domain=domain,
+            log_length=out[:, k + 1],
             support=support,
+            similarity=similarity,
         )
 
     @cached_property
-    def _readout(self) -> tuple[Float32Array, Float32Array]:
-        """Weights (D, T) and constants (T,): a, d, level, facets, hidden units, class logits."""
+    def _reading(self) -> _Reading:
+        """All readouts as one product with raw features."""
         joined = np.hstack(
             [
                 self.item_weights,
@@ -199,8 +252,22 @@ class ItemPredictor:
                 self.hidden.weights,
                 self.class_weights,
             ]
+        ).astype(np.float64)
+        centre = self.standardise.centre.astype(np.float64)
+        inverse = self.standardise.inverse_scale.astype(np.float64)
+        reach = np.divide(CLIP, inverse, out=np.full_like(inverse, np.inf), where=inverse > 0)
+        facets = self.n_dims + 2
+        units = facets + self.facet_weights.shape[1]
+        logits = units + self.hidden.n_units
+        return _Reading(
+            low=(centre - reach).astype(np.float32),
+            high=(centre + reach).astype(np.float32),
+            weights=np.ascontiguousarray(inverse[:, None] * joined[:-1], dtype=np.float32),
+            constant=(joined[-1] - (centre * inverse) @ joined[:-1]).astype(np.float32),
+            facets=slice(facets, units),
+            units=slice(units, logits),
+            logits=slice(logits, joined.shape[1]),
         )
-        return np.ascontiguousarray(joined[:-1]), joined[-1].copy()
 
     @cached_property
     def _mixing(self) -> Float32Array:

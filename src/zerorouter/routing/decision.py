@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from zerorouter.arrays import Float64Array, IntArray
+from zerorouter.predict.items import PromptReadings
 from zerorouter.routing import choice
 from zerorouter.routing.estimates import Estimates
 from zerorouter.routing.policy import AUGMENTATION, Policy
@@ -55,6 +56,8 @@ class Weighing:
         policy: The policy in force.
         filtered: Reason by model for those that lists and capabilities left out.
         crowded: Columns whose context window the request does not fit in.
+        readings: What the prompt was read as, for learning from its answer; None for nothing.
+        row: Where it stands in them.
     """
 
     estimates: Estimates
@@ -64,6 +67,8 @@ class Weighing:
     policy: Policy
     filtered: Mapping[str, str]
     crowded: IntArray
+    readings: PromptReadings | None = None
+    row: int = 0
 
     @cached_property
     def order(self) -> IntArray:

@@ -117,6 +117,11 @@ class PacingSettings:
             forecast for the hour.
         surge: How many times the expected requests the cheapest model is kept affordable for:
             a burst then meets weak answers rather than none.
+        late_requests: Share of the requests so far for which it is kept affordable to the end.
+        late_budget: Share of the budget that this may take at most.
+        first_s: Seconds added to the time that the volume is judged by. Requests that come at
+            once say nothing of what is still to come; the first is taken for one in so many
+            seconds, until time has told.
         least_price: Price of a dollar, in correct answers, below which it never falls: one over
             what a correct answer is worth at most.
     """
@@ -125,7 +130,10 @@ class PacingSettings:
     recent: int = 64
     memory_days: float = 7.0
     level_requests: float = 50.0
-    surge: float = 3.0
+    surge: float = 1.5
+    late_requests: float = 0.2
+    late_budget: float = 0.01
+    first_s: float = 60.0
     least_price: float = 0.0
 
     def __post_init__(self) -> None:
@@ -133,10 +141,10 @@ class PacingSettings:
             raise InputError(f"step is {self.step!r}; a number above 0, at most 1, is wanted")
         if self.recent < 1:
             raise InputError(f"recent is {self.recent!r}; at least 1 request is wanted")
-        for name in ("memory_days", "level_requests"):
+        for name in ("memory_days", "level_requests", "first_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)!r}; a number above 0 is wanted")
-        for name in ("least_price", "surge"):
+        for name in ("least_price", "surge", "late_requests", "late_budget"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} is {value!r}; a number >= 0 is wanted")
@@ -188,10 +196,14 @@ class Volume:
             self._last_s = self._bin_from_s = now_s
             return
         now_s = max(now_s, self._last_s)
-        # After years without a request each bin need only be closed as often as is remembered.
-        most = now_s - (self._settings.memory_days + 1) * DAY_S
-        if self._bin_from_s < most:
+        # After years without a request only the last days are closed one by one.
+        memory = self._settings.memory_days
+        most = now_s - (memory + 1) * DAY_S
+        if self._bin_from_s + width < most:
             self._close(self._bin_from_s + width)
+            days = (most - self._bin_from_s) / DAY_S
+            self._rate *= max(1 - 1 / max(memory, 1.0), 0.0) ** days
+            self._seen_s = np.minimum(self._seen_s + days * width, max(memory, 1.0) * width)
             self._bin_from_s = most
         while (end := self._end_of_bin(self._bin_from_s)) <= now_s:
             self._close(end)
@@ -223,15 +235,14 @@ class Volume:
     def rates(self) -> Float64Array:
         """(BINS,) expected requests per second; hours never seen are like the mean hour."""
         rate, seen = self._rate.copy(), self._seen_s.copy()
-        if self._last_s is not None:  # what the open bin has shown so far
-            k, span = self._bin(self._bin_from_s), self._last_s - self._bin_from_s
-            if span > 0:
-                total = seen[k] + span
-                rate[k] += span / total * (self._count / span - rate[k])
-                seen[k] = total
-        if not seen.any():
+        if self._last_s is None:
             return rate
-        mean = float(rate @ seen / seen.sum())
+        # What the open bin has shown so far.
+        k, span = self._bin(self._bin_from_s), self._last_s - self._bin_from_s
+        total = seen[k] + max(span, 1e-9)
+        rate[k] = (rate[k] * seen[k] + self._count) / total
+        seen[k] = total
+        mean = float(rate @ seen / (seen.sum() + self._settings.first_s))
         # A bin seen for a quarter of its width counts half its own rate, half the mean.
         trust = seen / (seen + DAY_S / BINS / 4)
         return np.asarray(trust * rate + (1 - trust) * mean)
@@ -355,7 +366,7 @@ class Pacer:
         ahead = self._adapt(now_s)
         score = p - self.price * cost
         # The cheapest may take all that is left, the others leave it something for a surge.
-        kept = self._settings.surge * (ahead + self._unforeseen(ahead)) * self._recent.least
+        kept = self._kept_usd(ahead)
         able = reserve <= max(self.left_usd - kept, 0.0)
         able[reserve.argmin()] = reserve.min() <= self.left_usd
         score[~able] = -np.inf
@@ -399,6 +410,15 @@ class Pacer:
         spread = max(self._volume.dispersion, 1.0)
         return math.sqrt(spread * ahead) + math.sqrt(spread) - 1
 
+    def _kept_usd(self, ahead: float) -> float:
+        """Dollars that are kept for the cheapest model."""
+        settings, least = self._settings, self._recent.least
+        foreseen = settings.surge * (ahead + self._unforeseen(ahead)) * least
+        late = min(
+            settings.late_requests * self._arrived * least, settings.late_budget * self.budget_usd
+        )
+        return max(foreseen, late)
+
     def _enter(self, now_s: float) -> None:
         start, end = self._window
         if now_s < end:  # also where clocks disagree and it lies before the start
@@ -418,12 +438,8 @@ class Pacer:
         if self._log_price is None:
             self._log_price = recent.log_price_at(target)
         used = recent.cost_at(math.exp(self._log_price))
-        if target <= 0:
-            error = 1.0
-        elif used <= 0:
-            error = -1.0
-        else:
-            error = min(max(used / target - 1, -1.0), 1.0)
+        # used / target - 1, from -1 to 1; however small the target is, nothing overflows
+        error = 1.0 if used >= 2 * target else used / target - 1
         moved = self._log_price + self._settings.step * error
         low, high = recent.log_range()
         self._log_price = min(max(moved, low), high)

@@ -20,6 +20,8 @@ def usd(value: float) -> str:
         return "?"
     if value == 0:
         return "$0"
+    if math.isinf(value):
+        return "any sum"
     digits = max(2, 1 - math.floor(math.log10(abs(value))))
     return f"${value:,.{digits}f}"
 

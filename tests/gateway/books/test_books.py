@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from zerorouter.errors import BooksError, BudgetError, StorageFullError
 from zerorouter.gateway.accounts import new_id
 from zerorouter.gateway.books import Books
 from zerorouter.gateway.budgets import DAY_NS
+from zerorouter.gateway.counters import Counters
 from zerorouter.gateway.ledger import AdminRow, LedgerSettings, RequestRow
 from zerorouter.gateway.ledger.journal import segments
 
@@ -73,10 +75,41 @@ def test_books_opened_again_remember_what_was_spent(tmp_path, make, url):
     assert list((tmp_path / "books").glob("*.owner")) == []
 
     books = opened(tmp_path)
-    held, other = admit(books, make(), 1), admit(books, make(), 1)
+    key = make(budget_day_usd=1.0)
+    held, other = admit(books, key, 1), admit(books, key, 1)
     with pytest.raises(BooksError, match="does not belong"):
         books.finish(held, row(other, 1))
     books.close()
+
+
+def test_a_key_without_bounds_reserves_nothing_and_its_costs_are_known_all_the_same(tmp_path, make):
+    books = opened(tmp_path)
+    key = make()
+    assert admit(books, key, None) is None
+    row = RequestRow(id=new_id(NOW), started_ns=NOW, key_id=key.id, cost_nusd=70)
+    assert books.finish(None, row) == 0
+    books.finish(None, RequestRow(id=new_id(NOW), started_ns=NOW))  # nobody's
+    assert day_spent(books, key.id) == (70, 0) == (ledger_sum(books), 0)
+    bounded = replace(key, budget_day_nusd=100)  # as its owner may decide any time
+    with pytest.raises(BudgetError):
+        admit(books, bounded, 31)
+    admit(books, bounded, 30)
+    books.close()
+
+
+def test_accounts_of_another_version_are_made_anew(tmp_path, make):
+    books = opened(tmp_path)
+    held = admit(books, key := make(budget_day_usd=1.0), 40)
+    books.finish(held, row(held, 30))
+    books.close()
+    with (tmp_path / "counters").open("r+b") as file:
+        file.seek(7)
+        file.write(b"\x01")
+    with pytest.raises(BooksError, match="another version"):
+        Counters(tmp_path)
+    after = opened(tmp_path)
+    assert day_spent(after, key.id) == (30, 0)
+    after.close()
 
 
 def test_without_room_for_the_row_nothing_begins(tmp_path, make):
@@ -209,7 +242,7 @@ def test_open_reservations_are_settled_at_their_rows_and_otherwise_count_in_full
 
 def test_a_process_that_leaves_with_requests_under_way_leaves_them_to_the_next(tmp_path, make):
     books = opened(tmp_path)
-    key = make()
+    key = make(budget_day_usd=1.0)
     admit(books, key, 40)
     books.close()
     after = opened(tmp_path)
@@ -220,7 +253,7 @@ def test_a_process_that_leaves_with_requests_under_way_leaves_them_to_the_next(t
 
 def test_a_database_that_is_away_leaves_the_journal_to_the_next_start(tmp_path, make, monkeypatch):
     books = opened(tmp_path)
-    held = admit(books, key := make(), 40)
+    held = admit(books, key := make(budget_day_usd=1.0), 40)
     books.finish(held, row(held, 30))
 
     def away(_batch):
@@ -238,7 +271,7 @@ def test_after_a_restart_of_the_machine_the_accounts_are_made_anew(tmp_path, mak
     from zerorouter.gateway import counters
 
     books = opened(tmp_path)
-    key = make()
+    key = make(budget_day_usd=1.0)
     held = admit(books, key, 40)
     books.finish(held, row(held, 30))
     books.close()

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from fractions import Fraction
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,56 +19,82 @@ from zerorouter.gateway.budgets import (
     to_usd,
     worst_nusd,
 )
-from zerorouter.gateway.limits import MINUTE_NS, drained, filled, wait_ns
+from zerorouter.gateway.limits import Window, second_of
 from zerorouter.prices import PriceTier, TokenCounts, request_cost_usd
 
 S = 1_000_000_000
 
 
-@given(st.integers(1, 10**8))
-def test_exactly_the_limit_passes_at_once(per_minute):
-    level = filled(0, per_minute - 1, per_minute)
-    assert wait_ns(level, 1, per_minute) == 0
-    full = filled(level, 1, per_minute)
-    assert wait_ns(full, 1, per_minute) == -(-MINUTE_NS // per_minute)
+def asked(window: Window, units: int, per_minute: int, now_ns: int) -> int | None:
+    """Let it in if it passes; the time to wait."""
+    window.move_to(second_of(now_ns))
+    wait = window.wait_ns(units, per_minute, now_ns)
+    if wait == 0:
+        window.add(units)
+    return wait
 
 
-@given(
-    st.integers(1, 1000),
-    st.lists(st.tuples(st.integers(0, 90 * S), st.integers(1, 50)), max_size=60),
-)
-def test_the_bucket_agrees_with_exact_fractions(per_minute, arrivals):
-    """The slow way: units in the bucket as fractions."""
-    now = level = last = 0
-    held = Fraction(0)
-    for gap, units in arrivals:
+@given(st.integers(1, 10**8), st.integers(0, 10**15))
+def test_exactly_the_limit_passes_at_once(per_minute, now):
+    window = Window()
+    assert asked(window, per_minute, per_minute, now) == 0
+    wait = asked(window, 1, per_minute, now)
+    assert 60 * S < wait <= 61 * S
+    assert asked(window, per_minute + 1, per_minute, now) is None
+
+
+arrivals = st.lists(st.tuples(st.integers(0, 90 * S), st.integers(1, 50)), max_size=60)
+
+
+@given(st.integers(1, 200), arrivals)
+def test_no_60_seconds_ever_hold_more_than_the_limit(per_minute, gaps):
+    """The slow way: every instant that was let in, and every window that begins at one."""
+    window, now, held = Window(), 0, []
+    for gap, units in gaps:
         now += gap
-        held = max(Fraction(0), held - Fraction(gap * per_minute, MINUTE_NS))
-        level, last = drained(level, last, now, per_minute), now
-        passes = held + units <= per_minute
-        assert (wait_ns(level, units, per_minute) == 0) == passes
-        if passes:
-            held += units
-            level = filled(level, units, per_minute)
-        assert Fraction(level, MINUTE_NS) == held
-    assert drained(level, last, now + MINUTE_NS, per_minute) == 0
+        if asked(window, units, per_minute, now) == 0:
+            held.append((now, units))
+        elif units <= per_minute:  # a second late at most: 61 whole seconds would be too many
+            lately = sum(n for at, n in held if at // S > now // S - 61)
+            assert lately + units > per_minute
+    for start, _ in held:
+        assert sum(n for at, n in held if start <= at < start + 60 * S) <= per_minute
 
 
-@given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(1, 10**6))
-def test_after_the_wait_and_not_before_the_request_passes(per_minute, taken, units):
-    level = filled(0, min(taken, per_minute), per_minute)
-    wait = wait_ns(level, units, per_minute)
+@given(st.integers(1, 10**6), arrivals, st.integers(1, 10**6))
+def test_after_the_wait_and_not_before_the_request_passes(per_minute, gaps, units):
+    window, now = Window(), 0
+    for gap, taken in gaps:
+        now += gap
+        asked(window, taken, per_minute, now)
+    wait = Window(window.last_s, list(window.counts)).wait_ns(units, per_minute, now)
     if wait is None:
         assert units > per_minute
         return
-    assert wait_ns(drained(level, 0, wait, per_minute), units, per_minute) == 0
     if wait:
-        assert wait_ns(drained(level, 0, wait - 1, per_minute), units, per_minute) > 0
+        before = Window(window.last_s, list(window.counts))
+        assert asked(before, units, per_minute, now + wait - 1) == 1
+    assert asked(window, units, per_minute, now + wait) == 0
 
 
-def test_a_clock_that_jumps_back_drains_nothing():
-    level = filled(0, 5, 10)
-    assert drained(level, 100 * S, 0, 10) == level
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 50))
+def test_a_clock_that_jumps_back_frees_nothing_and_is_waited_out(first, second, n):
+    window = Window()
+    for _ in range(n):
+        assert asked(window, 1, n, max(first, second) * S) == 0
+    wait = asked(window, 1, n, min(first, second) * S)
+    assert 0 < wait <= 61 * S
+    assert asked(window, n, n, min(first, second) * S + wait) == 0
+
+
+@given(st.integers(0, 200), st.integers(-100, 100))
+def test_what_was_announced_too_high_is_given_back_in_its_second(later, units):
+    window = Window()
+    window.move_to(100)
+    window.add(60)
+    window.move_to(100 + later)
+    window.add(units, 100)
+    assert sum(window.counts) == (max(60 + units, 0) if later < 61 else 0)
 
 
 @given(st.integers(0, 40_000))

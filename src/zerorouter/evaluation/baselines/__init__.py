@@ -17,6 +17,7 @@ _HERE: Final = "zerorouter.evaluation.baselines"
 _WHERE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "zerorouter": "zerorouter:ZeroRouter",
+        "zerorouter_scores": "scores:ZeroRouterScores",
         "zerorouter_full": "zerorouter:ZeroRouterFull",
         "zerorouter_onnx": "zerorouter:ZeroRouterOnnx",
         "zerorouter_paper": "paper:ZeroRouterPaper",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -149,9 +150,7 @@ class FittedZeroRouter(FittedMethod):
 
     def onboard(self, newcomers: Newcomers) -> FittedMethod:
         """Place newcomers by their cards and anchors."""
-        prior = self.fitted.population
-        z = prior.table.rows(newcomers.models)
-        centre = z @ prior.weights[:-1] + prior.weights[-1]
+        centre, scale = self.prior(newcomers)
         items = self.fitted.calibration.items
         level = self._levels()
         means, covariances, offsets = [], [], []
@@ -160,7 +159,7 @@ class FittedZeroRouter(FittedMethod):
                 items,
                 newcomers.labels.scores[i],
                 prior_mean=centre[i],
-                prior_covariance=prior.covariance,
+                prior_covariance=scale[i],
                 degrees_of_freedom=DEGREES_OF_FREEDOM,
             )
             means.append(posterior.mean)
@@ -187,6 +186,17 @@ class FittedZeroRouter(FittedMethod):
             slope=np.append(self.slope, np.full(n, float(np.mean(self.slope)))),
             sd=np.append(self.sd, np.full(n, float(np.median(self.sd)))),
         )
+
+    def prior(self, newcomers: Newcomers) -> tuple[Float64Array, Float64Array]:
+        """(M', K) where newcomers are expected before they answer anything, and how surely."""
+        return self.by_card(newcomers.models)
+
+    def by_card(self, cards: Sequence[RespondentCard]) -> tuple[Float64Array, Float64Array]:
+        """(M', K) means and (M', K, K) scales that cards tell."""
+        prior = self.fitted.population
+        centre = prior.table.rows(cards) @ prior.weights[:-1] + prior.weights[-1]
+        scale = np.repeat(prior.covariance[None].astype(np.float64), len(cards), axis=0)
+        return np.asarray(centre, dtype=np.float64), scale
 
     def _difficulty(self, items: ItemParameters) -> Float64Array:
         mean, sd = self.fitted.difficulty_scale

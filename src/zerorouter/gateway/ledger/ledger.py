@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from zerorouter.gateway.ledger.journal import (
 from zerorouter.gateway.ledger.rows import MAX_TEXT, LedgerRow, RequestRow
 from zerorouter.gateway.ledger.store import Store, sqlite_url
 from zerorouter.gateway.owners import exclusive, owners
+from zerorouter.serving_config import MEBIBYTE, LedgerOptions
 
 _READ_BYTES: Final = 1 << 20  # of the journal at once, so that memory is bounded
 _LONGEST_PAUSE_S: Final = 5.0
@@ -57,6 +58,20 @@ class LedgerSettings:
     segment_bytes: int = SEGMENT_BYTES
     max_journal_bytes: int = MAX_BYTES
     min_free_bytes: int = 16 << 20
+
+
+def ledger_settings(options: LedgerOptions, environ: Mapping[str, str]) -> LedgerSettings:
+    """The settings that the configuration and the environment amount to."""
+    return LedgerSettings(
+        url=environ.get(options.url_env, "").strip() or options.url,
+        retention_days=options.retention_days,
+        store_prompts=options.store_prompts,
+        store_every_s=options.store_every_s,
+        sync_every_s=options.sync_every_s,
+        segment_bytes=int(options.segment_mib * MEBIBYTE),
+        max_journal_bytes=int(options.journal_mib * MEBIBYTE),
+        min_free_bytes=int(options.min_free_mib * MEBIBYTE),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

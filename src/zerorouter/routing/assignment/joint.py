@@ -123,7 +123,8 @@ class _Layout:
         tokens = np.flatnonzero(np.isfinite(p.token_limit))
         limit = np.concatenate([p.limits[sides], p.request_limit[requests], p.token_limit[tokens]])
         mean = limit / p.n_prompts
-        unit = np.where(mean != 0, np.abs(mean), 1.0)
+        # Squares of smaller units would leave the range of floats; such a bound is as good as zero.
+        unit = np.where(np.abs(mean) > 1e-100, np.abs(mean), 1.0)
         rows = np.arange(0, p.n_prompts, max(p.n_prompts // 1000, 1))[:1000]
         gain = p.gain_table(rows)
         known = np.where(np.isneginf(gain), np.nan, gain)

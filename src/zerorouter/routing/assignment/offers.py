@@ -38,7 +38,10 @@ class Capacity:
         for name in ("requests", "tokens"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value >= 0):
-                raise InputError(f"a capacity of {name} is {value!r}; a number >= 0 is wanted")
+                raise InputError(
+                    f"a capacity of {name} is {value!r}; a finite number >= 0 is wanted, or none "
+                    "for no limit"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,10 @@ class Bounds:
         ):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value >= 0):
-                raise InputError(f"{name} is {value!r}; a number of {unit} >= 0 is wanted")
+                raise InputError(
+                    f"{name} is {value!r}; a finite number of {unit} >= 0 is wanted; leave it out "
+                    "for no bound"
+                )
         floor = self.min_accuracy
         if floor is not None and not (_is_number(floor) and 0 <= floor <= 1):
             raise InputError(f"min_accuracy is {floor!r}; a probability between 0 and 1 is wanted")
@@ -295,4 +301,4 @@ class Offers:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
