@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from zerorouter.arrays import Float32Array, IntArray
@@ -63,8 +61,8 @@ def fit_shift_variance(
 
     Item intercepts are predicted twice by regressions that did not see them: leaving out
     random groups of prompts, and leaving out whole tasks. The squared mean error of a task, less
-    what its finite number of items explains, is regressed on its squared strangeness with both
-    coefficients kept at zero or above. Returns them as (near, far).
+    what its finite number of items explains, is ``near`` on average over the former, and in the
+    latter exceeds it by ``far`` times the squared strangeness. Returns (near, far).
 
     Records of a few tasks tell next to nothing of foreign ones. Such kinds are therefore taken to
     differ among themselves by more than known items do (`FOREIGN`) until tasks left out say
@@ -77,8 +75,6 @@ def fit_shift_variance(
         tasks: (N,)
         n_facets: Components that familiarity looks at.
     """
-    from scipy.optimize import nnls
-
     rng = np.random.default_rng(problem.settings.seed)
     by_group = rng.integers(0, FOLDS, int(problem.groups.max()) + 1)[problem.groups]
     by_task = rng.integers(0, FOLDS, int(tasks.max()) + 1)[tasks]
@@ -86,8 +82,10 @@ def fit_shift_variance(
     variance = float(np.var(intercept))
     slack = max(float(calibration.regression.ridge[-1]), 1e-3)
     noise = np.array([variance])
-    rows, excess, weight = [[1.0, 1.0]], [FOREIGN * variance], [math.sqrt(SURE * MOST_WEIGHT)]
-    for fold in (by_group, by_task):
+    near = 0.0
+    top, bottom = SURE * MOST_WEIGHT * FOREIGN * variance, float(SURE * MOST_WEIGHT)
+    for fold, whole_tasks in ((by_group, False), (by_task, True)):
+        strange, excess, weight = [], [], []
         for f in np.unique(fold):
             held = fold == f
             if held.all():
@@ -98,20 +96,21 @@ def fit_shift_variance(
             facets = principal_facets(x[~held], n_facets)
             others = fit_familiarity(x[~held], facets)
             leverage = others.leverages(x[held], x[held] @ facets[:-1] + facets[-1])
-            strange = np.array([others.strangeness(h) for h in leverage.tolist()])
+            rim = np.array([others.strangeness(h) for h in leverage.tolist()])
             read = x[held] @ weights[:-1, 0] + weights[-1, 0]
-            error = intercept[held] - (
-                (1 - strange) * read + strange * float(intercept[~held].mean())
-            )
+            error = intercept[held] - ((1 - rim) * read + rim * float(intercept[~held].mean()))
             labels = tasks[held]
             for task in np.unique(labels):
                 of_task = labels == task
                 n = int(of_task.sum())
                 if n < LEAST:
                     continue
-                rows.append([1.0, float(np.square(strange[of_task]).mean())])
+                strange.append(float(np.square(rim[of_task]).mean()))
                 excess.append(float(error[of_task].mean() ** 2 - error[of_task].var() / n))
-                weight.append(math.sqrt(min(n, MOST_WEIGHT)))
-    w = np.array(weight)
-    solution, _ = nnls(np.array(rows) * w[:, None], np.array(excess) * w)
-    return float(solution[0]), float(solution[1])
+                weight.append(float(min(n, MOST_WEIGHT)))
+        s, e, w = np.array(strange), np.array(excess), np.array(weight)
+        if whole_tasks:
+            top, bottom = top + float(w * s @ (e - near)), bottom + float(w * s @ s)
+        elif len(e):
+            near = max(float(w @ e / w.sum()), 0.0)
+    return near, max(top / bottom, 0.0)
