@@ -85,19 +85,21 @@ def fit_shift_variance(
     near = 0.0
     top, bottom = SURE * MOST_WEIGHT * FOREIGN * variance, float(SURE * MOST_WEIGHT)
     for fold, whole_tasks in ((by_group, False), (by_task, True)):
+        # What the student says of an item was learned from others of its task.
+        seen = x if whole_tasks else problem.features
         strange, excess, weight = [], [], []
         for f in np.unique(fold):
             held = fold == f
             if held.all():
                 continue
-            weights, _, _ = RidgeRegression(x[~held]).fit(
+            weights, _, _ = RidgeRegression(seen[~held]).fit(
                 intercept[~held, None].astype(np.float32), noise, noise / slack
             )
             facets = principal_facets(x[~held], n_facets)
             others = fit_familiarity(x[~held], facets)
             leverage = others.leverages(x[held], x[held] @ facets[:-1] + facets[-1])
             rim = np.array([others.strangeness(h) for h in leverage.tolist()])
-            read = x[held] @ weights[:-1, 0] + weights[-1, 0]
+            read = seen[held] @ weights[:-1, 0] + weights[-1, 0]
             error = intercept[held] - ((1 - rim) * read + rim * float(intercept[~held].mean()))
             labels = tasks[held]
             for task in np.unique(labels):
