@@ -1,6 +1,7 @@
 # One runner for everything; `make help` lists it.
 PYTHON ?= python3
 DATA ?= ../shared/data
+PORT ?= 8080
 export ZEROROUTER_DATA ?= $(DATA)
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -13,24 +14,26 @@ help: ## Show this list.
 
 env: $(STAMP) ## Create .venv with everything for development.
 
-# Debian without python3-venv has no ensurepip; there the system's pip fills the environment.
+# Debian without python3-venv has no ensurepip; there the system's pip fills the environment. One that
+# works is brought up to date in place: others may be working in it.
 $(STAMP): requirements/dev.txt pyproject.toml
-	@echo "creating .venv (about a minute) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed, $(PYTHON) is older; try make PYTHON=python3.12 ..." >&2; exit 1; }
-	@rm -rf .venv
-	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || \
-		{ rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
+	@if $(BIN)/python -c '' 2>/dev/null; then echo "bringing .venv up to date ..."; \
+	else echo "creating .venv (about a minute) ..."; rm -rf .venv; \
+		$(PYTHON) -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }; fi
 	@if [ -x $(BIN)/pip ]; then $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt; \
 	else $(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes -r requirements/dev.txt; fi
 	@if [ -x $(BIN)/pip ]; then $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
 	else PATH="$(CURDIR)/$(BIN):$$PATH" $(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation -e .; fi
 	@touch $(STAMP)
 
-run: env ## Route six very different prompts under each preset: the main job.
-	@$(BIN)/zerorouter demo
+run: demo ## Print the table of decisions, then serve played models until Ctrl-C (PORT=8080).
+	@echo
+	@echo "Starting the gateway with played models: no key, no network, no bill."
+	@$(BIN)/zerorouter serve --sandbox --quiet --port $(PORT)
 
-demo: env ## The table of decisions alone.
+demo: env ## Route six very different prompts under each preset: the table of decisions alone.
 	@$(BIN)/zerorouter demo
 
 test: env ## Run the tests (those on real records where ZEROROUTER_DATA exists).
@@ -44,8 +47,9 @@ check: env ## Lint, formatting and types.
 bench: env ## Print the speed and size figures.
 	@for script in benchmarks/bench_*.py; do echo; echo "== $$script"; OPENBLAS_NUM_THREADS=1 $(BIN)/python $$script || exit 1; done
 
-soak: env ## Route 200,000 prompts and check that memory stays level.
+soak: env ## 200,000 prompts through the router and the gateway: memory has to stay level.
 	$(BIN)/python benchmarks/soak_router.py
+	$(BIN)/python benchmarks/soak_gateway.py
 
 reproduce: env ## Run the evaluation protocol on DATA within an hour; QUICK=1 in minutes.
 	$(BIN)/python scripts/reproduce.py --data $(DATA) --out .work/reproduce $(if $(QUICK),--quick)

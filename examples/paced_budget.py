@@ -2,10 +2,10 @@
 
     python examples/paced_budget.py [--budget 0.15]
 
-Two days of traffic by a daily profile, with a burst on the second afternoon, pass a pacer that knows
-neither. Every request is estimated by the router, gets the model that the price of a dollar allows,
-and is settled with what it cost in the end (here: the estimate, scattered). Runs offline on the
-space that ships with the package.
+Two days of traffic by a daily profile, with a burst on the second afternoon, pass a pacer that
+knows neither. Every request is estimated by the router, gets the model that the price of a dollar
+allows, and is settled with what it cost in the end (here: the estimate, scattered). Runs offline on
+the space that ships with the package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROMPTS = (
     "A train leaves at 9:40 and arrives at 13:05. How long does it take?",
     "Write a Python function that merges overlapping intervals, with tests.",
     "Summarise the causes of the French Revolution in five sentences.",
-    "How many ways are there to seat 7 people at a round table, two of whom must not be neighbours?",
+    "In how many ways can 7 people sit at a round table if two of them must not be neighbours?",
     "Find the integral of x^2 * exp(-x) from 0 to infinity.",
     "Is 9.11 larger than 9.9? Answer yes or no.",
 )

@@ -18,12 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array
-from zerorouter.card_only import CardOnly, published_cards
+from zerorouter.card_only import CardOnly, places_of, read_scores
 from zerorouter.catalog import Catalog
 from zerorouter.fitting.lengths import length_prior, style_of
 from zerorouter.linking import RespondentCard, load_aliases
-from zerorouter.onboarding.benchmarks import published_beside, read_published
 from zerorouter.onboarding.evidence import prior_of
 from zerorouter.onboarding.published import ScoreMatrix, ScoreModel, fit_scores
 from zerorouter.onboarding.shipped_scores import links_in, save_scores
@@ -39,37 +37,9 @@ SOURCE = (
 )
 
 
-def read_scores(data: Path) -> tuple[ScoreMatrix, tuple[RespondentCard, ...]]:
-    """The published scores of ``data/catalog`` and the cards of their models."""
-    table = published_beside(data / "catalog")
-    if table is None:
-        raise SystemExit(f"{data / 'catalog'}: there is no published_scores.csv")
-    aliases = load_aliases()
-    matrix = read_published(table, aliases)
-    return matrix, published_cards(table, matrix.models, aliases)
-
-
-def abilities(
-    space: LatentSpace, cards: Sequence[RespondentCard], names: Sequence[str]
-) -> tuple[Float64Array, Float64Array, list[bool]]:
-    """Means, covariances, and whether they rest on answers, of models by name."""
-    means, covariances, known = [], [], []
-    for name, card in zip(names, cards, strict=True):
-        known.append(name in space)
-        if name in space:
-            at = int(space.index([name])[0])
-            means.append(space.abilities.mean[at].astype(np.float64))
-            covariances.append(space.abilities.covariance[at].astype(np.float64))
-        else:
-            prior = prior_of(space, card)
-            means.append(prior.mean)
-            covariances.append(prior.covariance)
-    return np.array(means), np.array(covariances), known
-
-
 def fit(space: LatentSpace, matrix: ScoreMatrix, cards: Sequence[RespondentCard]) -> ScoreModel:
     """The score model of a space."""
-    means, covariances, known = abilities(space, cards, matrix.models)
+    means, covariances, known = places_of(space, matrix.models, cards)
     return fit_scores(matrix, means, covariances, known, links_in(space))
 
 
@@ -119,16 +89,16 @@ def main() -> None:
         "n_respondents": sum(name in space for name in matrix.models),
         "n_scores": int((~np.isnan(matrix.scores)).sum()),
     }
-    save_scores(
-        model, options.out / "scores", space_version=space.version, provenance=provenance
-    )
+    save_scores(model, options.out / "scores", space_version=space.version, provenance=provenance)
     placed = card_only(space, Catalog.load(), model, matrix)
     placed.save(options.out / "card_only", provenance=provenance)
     print(
         f"space {space.version}: {len(model.benchmarks)} benchmarks, {len(model.links)} of them "
-        f"linked to items; sd of what all scores of a model share {model.shared_variance**0.5:.2f} "
-        f"logits; {len(placed.names)} models without records placed, {int((placed.n_scores > 0).sum())} "
-        f"with scores; {time.perf_counter() - start:.0f} s"
+        f"linked to items; all scores of a model share {model.shared_variance**0.5:.2f} logits (sd)"
+    )
+    print(
+        f"{len(placed.names)} models without records placed, {int((placed.n_scores > 0).sum())} "
+        f"of them with published scores; {time.perf_counter() - start:.0f} s"
     )
 
 

@@ -38,7 +38,7 @@ LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 LAZY = {
     *("onnxruntime", "pandas", "plotly", "pyarrow", "pydantic", "rich", "scipy", "sklearn"),
     *("threadpoolctl", "torch", "aiohttp", "httptools", "orjson", "starlette", "uvicorn", "uvloop"),
-    *("prometheus_client", "sqlalchemy"),
+    *("opentelemetry", "prometheus_client", "sqlalchemy"),
     "reasoning_gym",
 }
 

@@ -18,12 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from zerorouter.arrays import Float32Array, IntArray
+from zerorouter.arrays import Float32Array, Float64Array, IntArray
 from zerorouter.artifacts import load_folder, save_folder
 from zerorouter.catalog import Catalog, ModelSpec
-from zerorouter.errors import CorruptArtifactError, UnknownNameError
+from zerorouter.errors import CorruptArtifactError, DataError, UnknownNameError
 from zerorouter.irt.model import Abilities
-from zerorouter.linking import AliasTable, RespondentCard
+from zerorouter.linking import AliasTable, RespondentCard, load_aliases
+from zerorouter.onboarding.benchmarks import (
+    PUBLISHED_FILE,
+    PUBLISHED_FOLDER,
+    published_beside,
+    read_published,
+)
+from zerorouter.onboarding.evidence import prior_of
+from zerorouter.onboarding.published import ScoreMatrix
 from zerorouter.profiles import card_of
 from zerorouter.space import AnswerStyle, LatentSpace
 
@@ -73,7 +81,7 @@ class CardOnly:
             leanings=leanings,
             leaning_variance=variance,
         )
-        styles = {
+        styles: dict[str, Any] = {
             column.name: None if values is None else values[at]
             for column in fields(AnswerStyle)
             for values in [getattr(self.styles, column.name)]
@@ -171,7 +179,41 @@ def asked_for(patterns: Iterable[str], catalog: Catalog, pool: Collection[str]) 
     return tuple(name for name in catalog.names if name in found)
 
 
-# -- cards of published models -------------------------------------------------------------------
+# -- published models ----------------------------------------------------------------------------
+
+
+def read_scores(folder: Path) -> tuple[ScoreMatrix, tuple[RespondentCard, ...]]:
+    """The published scores of a folder and the cards of their models.
+
+    Raises:
+        DataError: there are none, or they break their format.
+    """
+    table = published_beside(folder)
+    if table is None:
+        raise DataError(f"{folder}: no {PUBLISHED_FILE} here or in '{PUBLISHED_FOLDER}' beside it")
+    aliases = load_aliases()
+    matrix = read_published(table, aliases)
+    return matrix, published_cards(table, matrix.models, aliases)
+
+
+def places_of(
+    space: LatentSpace, names: Sequence[str], cards: Sequence[RespondentCard]
+) -> tuple[Float64Array, Float64Array, list[bool]]:
+    """(M, K) means and (M, K, K) covariances of models, and which of them answers tell.
+
+    Respondents of the space stand where it has them, others where their cards put them.
+    """
+    means, covariances = [], []
+    for name, card in zip(names, cards, strict=True):
+        if name in space:
+            at = int(space.index([name])[0])
+            means.append(space.abilities.mean[at].astype(np.float64))
+            covariances.append(space.abilities.covariance[at].astype(np.float64))
+        else:
+            prior = prior_of(space, card)
+            means.append(prior.mean)
+            covariances.append(prior.covariance)
+    return np.array(means), np.array(covariances), [name in space for name in names]
 
 
 def published_cards(

@@ -137,6 +137,27 @@ class LedgerOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LearningOptions:
+    """What is learned of feedback and of what is served; taken at the start only."""
+
+    enabled: bool = _setting(True, "learn while serving")
+    window: float = _setting(
+        500.0, "scores of a model that its ability rests on, give or take", ge=2, le=1_000_000
+    )
+    neighbour_window: float = _setting(
+        500.0, "scores that the difficulty of a kind of prompts rests on", ge=2, le=1_000_000
+    )
+    weight: float = _setting(1.0, "what one score counts; below 1 where they are noisy", ge=0, le=1)
+    drift_threshold: float = _setting(
+        7.0, "of the log-likelihood ratio at which a model counts as changed", ge=1, le=100
+    )
+    publish_every_s: float = _setting(5.0, "between two versions at least", ge=0, le=3600)
+    remember: int = _setting(
+        131_072, "decisions of a worker that can still be scored", ge=1, le=16_777_216
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GatewaySettings:
     """How the gateway listens and treats requests.
 
@@ -147,6 +168,7 @@ class GatewaySettings:
         sessions: What is remembered of sessions.
         limits: What is taken of clients.
         ledger: How what was done and spent is kept.
+        learning: What is learned while serving.
     """
 
     host: str = _setting("127.0.0.1", "address to listen on")
@@ -158,12 +180,14 @@ class GatewaySettings:
     )
     admin_port: int | None = _setting(None, "a port of its own for /admin", ge=1, le=65_535)
     watch_config: bool = _setting(True, "read the file again when it changes")
+    traces: bool = _setting(False, "send OpenTelemetry traces; taken at the start only")
     timeouts: Timeouts = field(default_factory=Timeouts)
     retries: Retries = field(default_factory=Retries)
     circuits: Circuits = field(default_factory=Circuits)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     limits: RequestLimits = field(default_factory=RequestLimits)
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
+    learning: LearningOptions = field(default_factory=LearningOptions)
 
 
 SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
@@ -174,6 +198,7 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
         "sessions": SessionSettings,
         "limits": RequestLimits,
         "ledger": LedgerOptions,
+        "learning": LearningOptions,
     }
 )
 """Sections of ``gateway:`` in the file."""

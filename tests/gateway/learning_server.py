@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from zerorouter.gateway.running import ServeOptions, serve
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from gateway.conftest import config_for
 
     serve(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zerorouter.errors import InputError, MissingPriceError
@@ -82,6 +82,7 @@ def test_a_period_nobody_knows_is_refused(period):
 
 
 @given(st.integers(0, 1_000), st.floats(0, 2), st.sampled_from(["hour", "day", 600]))
+@example(0, 2.2250738585e-313, "hour")  # what is spent over such a target is no number
 def test_no_period_is_ever_overdrawn(seed, budget, period):
     rng = np.random.default_rng(seed)
     p, cost = traffic(150, seed=seed)
@@ -165,6 +166,28 @@ def test_steady_traffic_comes_within_two_percent_of_the_offline_optimum(share):
     assert reached > 0.98 * offline(p, cost, times, budget)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_the_first_day_costs_no_more_than_learning_the_volume(share):
+    """Before anything is known of the volume the first requests do not get the day's money."""
+    p, cost = traffic(1_000, seed=7)
+    times = np.sort(np.random.default_rng(8).uniform(0, DAY_S, 1_000))
+    low, high = cost.min(axis=1).mean(), cost[np.arange(1_000), p.argmax(axis=1)].mean()
+    budget = 1_000 * (low + share * (high - low))
+    chosen = replayed(Pacer(budget, "day"), times, p, cost)
+    rows = np.arange(1_000)
+    assert (chosen >= 0).all()
+    assert p[rows, chosen].sum() > 0.98 * offline(p, cost, times, budget)
+    assert cost[rows, chosen][:30].sum() < 0.1 * budget
+
+
+def test_requests_that_come_at_once_do_not_share_out_everything():
+    p, cost = traffic(50, seed=9)
+    pacer = Pacer(1_000 * float(cost.mean()), "day")
+    chosen = replayed(pacer, np.full(50, NOON), p, cost)
+    assert (chosen >= 0).all()
+    assert pacer.left_usd > 0.7 * pacer.budget_usd
+
+
 def test_traffic_that_doubles_is_still_served_to_the_end():
     p, cost = traffic(3_000, seed=2)
     times = np.concatenate(
@@ -240,6 +263,21 @@ def test_a_long_silence_is_forgotten_quickly_and_costs_no_time():
     assert volume.expected(20 * 365 * DAY_S, (20 * 365 + 1) * DAY_S) < 100
 
 
+@pytest.mark.parametrize("memory", [0.5, 1.0, 7.0])
+def test_a_silence_in_one_step_is_a_silence_in_many(memory):
+    """Days that are skipped are forgotten as if each hour had been looked at."""
+    stepped, skipped = (Volume(PacingSettings(memory_days=memory)) for _ in range(2))
+    for volume in (stepped, skipped):
+        for i in range(500):
+            volume.arrived(i * 60.0)
+    end = 40 * DAY_S
+    for hour in range(9, 40 * 24 + 1):
+        stepped.advance(hour * 3600.0)
+    skipped.advance(float(end))
+    day = (end, end + DAY_S)
+    assert skipped.expected(*day) == pytest.approx(stepped.expected(*day), rel=0.1, abs=0.1)
+
+
 def test_bursts_raise_the_dispersion_and_even_traffic_does_not():
     even, bursty = Volume(PacingSettings()), Volume(PacingSettings())
     rng = np.random.default_rng(0)
@@ -307,7 +345,16 @@ def test_requests_are_checked():
 
 @pytest.mark.parametrize(
     "change",
-    [{"step": 0}, {"recent": 0}, {"memory_days": 0}, {"surge": -1}, {"least_price": math.inf}],
+    [
+        {"step": 0},
+        {"recent": 0},
+        {"memory_days": 0},
+        {"first_s": 0},
+        {"surge": -1},
+        {"late_requests": -0.1},
+        {"late_budget": math.nan},
+        {"least_price": math.inf},
+    ],
 )
 def test_settings_are_checked(change):
     with pytest.raises(InputError):

@@ -24,6 +24,7 @@ def test_a_percentage_is_never_rounded_to_a_certainty(p, told):
         (1.5, "$1.50"),
         (1234.5, "$1,234.50"),
         (math.nan, "?"),
+        (math.inf, "any sum"),
         (-0.002, "$-0.0020"),
     ],
 )

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from zerorouter.arrays import BoolArray, Float32Array, Float64Array, IntArray
+from zerorouter.card_only import read_scores
 from zerorouter.data.importing import data_digest
 from zerorouter.data.reading import read_folders
 from zerorouter.data.responses import ModelRow, ResponseMatrix
-from zerorouter.card_only import published_cards
 from zerorouter.evaluation.contracts import Labels, PromptSet, Published
 from zerorouter.fitting import as_requests
 from zerorouter.fitting.records import SHORTEST_ANSWER_CHARS
 from zerorouter.linking import RespondentCard, load_aliases, respondent_cards
-from zerorouter.onboarding.benchmarks import published_beside, read_published
+from zerorouter.onboarding.benchmarks import published_beside
 from zerorouter.predict.encoders import Encoder, StaticEncoder
 from zerorouter.predict.features import FeatureReader
 from zerorouter.predict.prompt import CHARS_PER_TOKEN
@@ -77,19 +77,18 @@ def load_benchmark(folder: Path, encoders: Mapping[str, Encoder] | None = None) 
     Raises:
         DataError: it breaks the format.
     """
-    aliases = load_aliases()
-    matrix = read_folders([folder], aliases=aliases)
+    matrix = read_folders([folder], aliases=load_aliases())
     benchmark = as_benchmark(matrix, folder.resolve().name, data_digest(folder), encoders)
     table = published_beside(folder)
     if table is None:
         return benchmark
-    scores = read_published(table, aliases)
+    scores, cards = read_scores(folder)
     return replace(
         benchmark,
         digest=hashlib.sha256(benchmark.digest.encode() + table.read_bytes()).hexdigest(),
         published=Published(
             matrix=scores,
-            cards=published_cards(table, scores.models, aliases),
+            cards=cards,
             tasks=tuple(f"{benchmark.name}/{task}" for task in benchmark.task_names),
         ),
     )

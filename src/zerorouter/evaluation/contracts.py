@@ -196,10 +196,12 @@ class Forecast:
     Attributes:
         p_correct: (N, M) probabilities, or None for a method that has none.
         cost_usd: (N, M) expected dollars; NaN where no price and no cost is known.
+        interval: (N, M) bounds of P(correct) at 90%, or None for a method without error bars.
     """
 
     p_correct: Float64Array | None
     cost_usd: Float64Array
+    interval: tuple[FloatArray, FloatArray] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from zerorouter.arrays import Float64Array, FloatArray, IntArray
 from zerorouter.errors import ZeroRouterError
 from zerorouter.evaluation.baselines import METHODS
+from zerorouter.evaluation.batches import BUDGET_SHARES, assigned
 from zerorouter.evaluation.benchmark import Benchmark
 from zerorouter.evaluation.blocks import (
     COMPARISONS,
@@ -28,6 +29,7 @@ from zerorouter.evaluation.blocks import (
     sweep_choices,
     weighted,
 )
+from zerorouter.evaluation.coverage import covered, prompt_groups, shares
 from zerorouter.evaluation.metrics import (
     PER_MODEL,
     auc,
@@ -209,6 +211,8 @@ class Judge:
                 else:
                     theirs[method, metric] = measured
             yield from self._reliability_rows(method)
+        for method in self._methods(lambda o: o.interval_known is not None):
+            yield from self._coverage_rows(method, None, None)
         yield from self._probability_comparisons(ours, theirs, None)
 
     def _onboarding_rows(self) -> Iterator[Row]:
@@ -227,6 +231,8 @@ class Judge:
                     else:
                         theirs[method, metric] = measured
             yield from self._probability_comparisons(ours, theirs, n_anchors)
+            for method in self._methods(lambda o: bool(o.interval_new)):
+                yield from self._coverage_rows(method, keys, n_anchors)
         yield from self._regret_rows(by_cell)
 
     def _cells(self) -> dict[int | None, list[str]]:
@@ -334,6 +340,43 @@ class Judge:
             n_clusters=len(np.unique(self.benchmark.groups[tested])),
         )
 
+    def _coverage_rows(
+        self, method: str, keys: Sequence[str] | None, n_anchors: int | None
+    ) -> Iterator[Row]:
+        """Share of 90% intervals that hold a group's mean score (see `coverage`)."""
+        values, replicates = {}, []
+        for repetition in self.repetitions:
+            split, outcome = repetition.split, repetition.outcomes[method]
+            part = (
+                self._known(repetition, method)
+                if keys is None
+                else self._new(repetition, method, keys)
+            )
+            bounds = (
+                [outcome.interval_known]
+                if keys is None
+                else [outcome.interval_new[key] for key in keys if key in outcome.interval_new]
+            )
+            held = np.stack(
+                [
+                    covered(p, interval[0].T, interval[1].T, part.y, self._groups[split.test])
+                    for p, interval in zip(part.p, bounds, strict=True)
+                    if interval is not None
+                ]
+            )
+            found = shares(held, len(self.resamples))
+            if np.isnan(found[0]):
+                return
+            values[split.seed] = float(found[0])
+            replicates.append(found[1:])
+        measured = self._pooled(values, replicates, self.repetitions)
+        yield from self._measured_rows(method, "interval_coverage", measured, n_anchors=n_anchors)
+
+    @cached_property
+    def _groups(self) -> IntArray:
+        """(N,) groups of alike prompts."""
+        return prompt_groups(self.benchmark.prompts.features.embedding)
+
     def _probability_comparisons(
         self,
         ours: Mapping[str, Measured],
@@ -426,6 +469,7 @@ class Judge:
                 for r, block, w in zip(self.repetitions, blocks, weights, strict=True)
             ]
             yield from self._frontier_rows(method, frontiers[method], blocks, note)
+            yield from self._batch_rows(method, blocks, weights, note)
         yield from self._routing_comparisons(frontiers, blocks, note)
 
     def _sweep(
@@ -499,6 +543,48 @@ class Judge:
             ]
             measured = self._routing(statistics, swept)
             yield from self._measured_rows(method, metric, measured, note=note)
+
+    def _batch_rows(
+        self, method: str, blocks: Sequence[Block], weights: Sequence[Float64Array], note: str
+    ) -> Iterator[Row]:
+        """How a budget for the whole batch was kept, and the proven gap of the assignment."""
+        if any(r.outcomes[method].p_known is None for r in self.repetitions):
+            return
+        for share in BUDGET_SHARES:
+            policy = f"budget={share:.0%} of the best single model"
+            values, gaps, replicates = {}, [], []
+            for repetition, block, w in zip(self.repetitions, blocks, weights, strict=True):
+                outcome = repetition.outcomes[method]
+                assert outcome.p_known is not None
+                assert outcome.cost_known is not None
+                at = np.ix_(block.rows, block.columns)
+                batch = assigned(block, outcome.p_known[at], outcome.cost_known[at], share)
+                if batch is None:
+                    yield self._row(
+                        method,
+                        "status",
+                        None,
+                        policy=policy,
+                        note="the forecast costs of the cheapest models exceed the budget",
+                    )
+                    return
+                values[repetition.split.seed] = float(batch.violations(np.ones_like(w[:1]))[0])
+                replicates.append(batch.violations(w))
+                gaps.append(batch.gap)
+            measured = self._pooled(values, replicates, self.repetitions)
+            yield from self._measured_rows(
+                method, "constraint_violation", measured, policy=policy, note=note
+            )
+            yield self._row(
+                method,
+                "duality_gap",
+                float(np.mean(gaps)),
+                policy=policy,
+                ci_low=min(gaps),
+                ci_high=max(gaps),
+                n=measured.n,
+                note="range over repetitions",
+            )
 
     def _routing(
         self,

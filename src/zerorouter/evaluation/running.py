@@ -23,6 +23,7 @@ from zerorouter.evaluation.baselines import METHODS
 from zerorouter.evaluation.benchmark import Benchmark
 from zerorouter.evaluation.contracts import (
     FittedMethod,
+    Forecast,
     Method,
     Newcomers,
     Settings,
@@ -61,6 +62,8 @@ class Outcome:
         cost_known: (N, M) their expected dollars.
         p_new: By cell key, (N, M') P(correct) of the newcomers.
         cost_new: By cell key, (N, M') their expected dollars.
+        interval_known: (2, N, M) bounds of P(correct) at 90%, None without error bars.
+        interval_new: By cell key, (2, N, M') the same of the newcomers.
         policies: Names of the method's own operating points.
         choices: (P, N) their choices among the calibration models.
         facts: Settings chosen, seconds taken.
@@ -72,6 +75,8 @@ class Outcome:
     cost_known: Float32Array | None = None
     p_new: Mapping[str, Float32Array] = field(default_factory=dict)
     cost_new: Mapping[str, Float32Array] = field(default_factory=dict)
+    interval_known: Float32Array | None = None
+    interval_new: Mapping[str, Float32Array] = field(default_factory=dict)
     policies: tuple[str, ...] = ()
     choices: IntArray | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -79,12 +84,13 @@ class Outcome:
     def save(self, path: Path) -> None:
         """Write the outcome; the file appears whole or not at all."""
         arrays: dict[str, np.ndarray] = {}
-        for name in ("p_known", "cost_known", "choices"):
+        for name in ("p_known", "cost_known", "interval_known", "choices"):
             value = getattr(self, name)
             if value is not None:
                 arrays[name] = value
         arrays |= {f"p_new.{key}": value for key, value in self.p_new.items()}
         arrays |= {f"cost_new.{key}": value for key, value in self.cost_new.items()}
+        arrays |= {f"interval_new.{key}": value for key, value in self.interval_new.items()}
         facts = {
             "method": self.method,
             "reason": self.reason,
@@ -122,6 +128,8 @@ class Outcome:
             cost_known=arrays.get("cost_known"),
             p_new=cells("p_new."),
             cost_new=cells("cost_new."),
+            interval_known=arrays.get("interval_known"),
+            interval_new=cells("interval_new."),
             policies=tuple(facts["policies"]),
             choices=arrays.get("choices"),
             facts=facts["facts"],
@@ -149,6 +157,15 @@ def training_set(benchmark: Benchmark, split: Split) -> TrainingSet:
         if benchmark.published is None
         else benchmark.published.without(_names(benchmark, split.newcomers)),
     )
+
+
+def published_of(benchmark: Benchmark, split: Split) -> ScoreMatrix | None:
+    """What is published of the newcomers, and of nobody else; None where there is no table."""
+    if benchmark.published is None:
+        return None
+    mine = set(_names(benchmark, split.newcomers))
+    matrix = benchmark.published.matrix
+    return matrix.without([name for name in matrix.models if name not in mine])
 
 
 def _names(benchmark: Benchmark, models: IntArray) -> list[str]:
@@ -223,16 +240,24 @@ class _Job:
         points = known.operating_points(self.test, self._eligible()) or ()
         p_new: dict[str, Float32Array] = {}
         cost_new: dict[str, Float32Array] = {}
+        interval_new: dict[str, Float32Array] = {}
         if self.split.has_newcomers and self.method.has_probabilities and reveal is None:
             for cell in cells_of(anchors, n_draws, len(self.split.train)):
-                p, cost = self._onboarded(cell)
-                p_new[cell.key], cost_new[cell.key] = p, cost
+                new = self._onboarded(cell)
+                own = slice(len(self.split.calibration), None)
+                assert new.p_correct is not None
+                p_new[cell.key] = _small(new.p_correct[:, own])
+                cost_new[cell.key] = _small(new.cost_usd[:, own])
+                if new.interval is not None:
+                    interval_new[cell.key] = np.stack(new.interval)[:, :, own]
         return Outcome(
             method=self.method.id,
             p_known=None if forecast.p_correct is None else _small(forecast.p_correct),
             cost_known=_small(forecast.cost_usd),
             p_new=p_new,
             cost_new=cost_new,
+            interval_known=None if forecast.interval is None else np.stack(forecast.interval),
+            interval_new=interval_new,
             policies=tuple(point.policy for point in points),
             choices=np.array([p.choice for p in points], dtype=np.int32) if points else None,
             facts={
@@ -274,8 +299,8 @@ class _Job:
             self.fits[key] = self.method.fit(self.data, settings, rng)
         return self.fits[key]
 
-    def _onboarded(self, cell: Cell) -> tuple[Float32Array, Float32Array]:
-        """P(correct) and cost of the newcomers (N, M') after their anchors."""
+    def _onboarded(self, cell: Cell) -> Forecast:
+        """What is expected of all models, newcomers last, after the newcomers' anchors."""
         fitted = self._fitted(cell.n_anchors)
         labels = self.benchmark.labels.take(self.split.newcomers, self.split.train)
         if cell.n_anchors is not None:
@@ -283,20 +308,9 @@ class _Job:
         newcomers = Newcomers(
             models=tuple(self.benchmark.models[int(i)] for i in self.split.newcomers),
             labels=labels,
-            published=self._published(),
+            published=published_of(self.benchmark, self.split),
         )
-        forecast = fitted.onboard(newcomers).predict(self.test)
-        assert forecast.p_correct is not None
-        own = slice(len(self.split.calibration), None)
-        return _small(forecast.p_correct[:, own]), _small(forecast.cost_usd[:, own])
-
-    def _published(self) -> ScoreMatrix | None:
-        """What is published of the newcomers."""
-        published = self.benchmark.published
-        if published is None:
-            return None
-        mine = set(_names(self.benchmark, self.split.newcomers))
-        return published.matrix.without([m for m in published.matrix.models if m not in mine])
+        return fitted.onboard(newcomers).predict(self.test)
 
     def _anchors(self, fitted: FittedMethod, n: int, draw: int) -> IntArray:
         """The common stratified draw, unless the method chooses its own."""

@@ -86,7 +86,7 @@ class GatewayApp:
             await self.admin(scope, receive, send)
         else:
             known = set(self._routes.get(path, ())) | ({"POST"} if api is not None else set())
-            if path in OPEN or path == "/metrics":
+            if path in OPEN or path == "/metrics" or path.startswith("/v1/models/"):
                 known = {"GET"}
             await _nothing_here(scope, send, sorted(known))
 

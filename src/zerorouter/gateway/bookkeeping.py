@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from zerorouter.gateway.accounts import new_id
+from zerorouter.gateway.accounts import Accounts, new_id
 from zerorouter.gateway.books import Books
 from zerorouter.gateway.budgets import to_nusd
 from zerorouter.gateway.keys import VirtualKey
@@ -109,9 +109,17 @@ class KeptBooks:
         self._books = books
 
     @property
+    def accounts(self) -> Accounts:
+        """Money and rate limits."""
+        return self._books.accounts
+
+    @property
     def has_keys(self) -> bool:
         """Whether any key was ever made; with keys made and revoked nobody comes in."""
-        return len(self._books.keys) > 0
+        keys = self._books.keys
+        if len(keys) == 0:  # the first one may be made while it runs
+            keys.look(time.monotonic_ns())
+        return len(keys) > 0
 
     def authenticate(self, secret: str) -> VirtualKey | None:
         """The key of a client; None as long as there are no keys.

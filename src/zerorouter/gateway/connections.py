@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    import aiohttp
     from aiohttp import ClientTimeout
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.connector import Connection

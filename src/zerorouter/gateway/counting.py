@@ -8,8 +8,9 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from zerorouter.gateway.heads import forwarded, wishes_of
 from zerorouter.gateway.routing import plan
-from zerorouter.gateway.serving import Gateway, forwarded, wishes_of
+from zerorouter.gateway.serving import Gateway
 from zerorouter.gateway.side import Asked, Reply
 from zerorouter.gateway.upstreams import Endpoint
 from zerorouter.gateway.watching import Late, TimedOut

@@ -16,8 +16,9 @@ import re
 from typing import Any, Final
 
 from zerorouter.errors import WireError
+from zerorouter.gateway.heads import HEADER_BYTES
 from zerorouter.gateway.routing import decide, is_virtual
-from zerorouter.gateway.serving import HEADER_BYTES, Gateway
+from zerorouter.gateway.serving import Gateway
 from zerorouter.gateway.side import Asked, Reply
 from zerorouter.gateway.wire.apis import Api
 from zerorouter.gateway.wire.peek import WireRequest

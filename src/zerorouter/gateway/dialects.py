@@ -13,7 +13,7 @@ from zerorouter.gateway.wire.codec import dumps
 from zerorouter.gateway.wire.peek import WireRequest, with_model
 
 if TYPE_CHECKING:
-    from zerorouter.gateway.attempts import Begun
+    from zerorouter.gateway.beginnings import Begun
     from zerorouter.gateway.wire.translate_stream import StreamTranslator
 
 _OPENAI: Final = "https://api.openai.com/"

@@ -201,9 +201,7 @@ class KeyStore:
         Raises:
             KeyRefusedError: it is unknown, wrong or revoked.
         """
-        if self._checked_ns is None or not 0 <= mono_ns - self._checked_ns < RELOAD_NS:
-            self.refresh()
-            self._checked_ns = mono_ns
+        self.look(mono_ns)
         shape = _SHAPE.fullmatch(text)
         known = self._keys.get(shape[1]) if shape else None
         # Always one hash and one comparison, whatever was sent.
@@ -217,6 +215,12 @@ class KeyStore:
         if known.revoked is not None:
             raise KeyRefusedError(f"API key {known.id} ({known.name}) was revoked; ask for another")
         return known
+
+    def look(self, mono_ns: int) -> None:
+        """Read the file again if it changed, once every `RELOAD_NS`."""
+        if self._checked_ns is None or not 0 <= mono_ns - self._checked_ns < RELOAD_NS:
+            self.refresh()
+            self._checked_ns = mono_ns
 
     def refresh(self) -> None:
         """Read the file again if it changed; what is wrong with it stands in `error`."""
@@ -273,6 +277,22 @@ class KeyStore:
             if key.revoked is None:
                 key = replace(key, revoked=_instant(now_ns))
                 self._write({**self._keys, key.id: key})
+        return key
+
+    def rebudget(self, name: str, *, day_usd: float | None, month_usd: float | None) -> VirtualKey:
+        """Give the key of an id or a name other budgets; None for no bound.
+
+        Raises:
+            InputError: an amount is out of range.
+            UnknownNameError: there is no such key.
+            BooksError: the file cannot be read or written.
+        """
+        with exclusive(self._folder, "keys.lock"):
+            self.reload()
+            key = replace(
+                self.find(name), budget_day_nusd=_nusd(day_usd), budget_month_nusd=_nusd(month_usd)
+            )
+            self._write({**self._keys, key.id: key})
         return key
 
     def find(self, name: str) -> VirtualKey:

@@ -74,6 +74,7 @@ class RequestRecord:
         stream: Whether the answer was streamed.
         max_tokens: Of the answer, as the client limited it.
         n_answers: That the client asked for.
+        traceparent: The client's header of that name, where traces are made.
         attempts: Calls of upstreams, in order.
         status: The status that the client got; 499 where it left before.
         outcome: ``ok``, ``refused`` by us, ``upstream`` for an upstream's error passed on,
@@ -102,6 +103,7 @@ class RequestRecord:
     stream: bool = False
     max_tokens: int | None = None
     n_answers: int = 1
+    traceparent: bytes | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
     status: int = 0
     outcome: str = "running"

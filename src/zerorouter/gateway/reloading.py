@@ -1,8 +1,9 @@
-"""Reading the configuration again: on SIGHUP, when the file changes, when /admin asks.
+"""Reading the configuration again: on SIGHUP, when the file or a profile changes, when /admin asks.
 
 All or nothing: a file that is wrong changes nothing, and says so in log and metric. What is under
-way ends by the configuration it began with. Host, port, workers and the admin port are taken at
-the start only.
+way ends by the configuration it began with. Profiles count as part of it: a model that has been
+onboarded, or removed, joins or leaves the pool without a restart. Host, port, workers and the admin
+port are taken at the start only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from zerorouter.errors import ConfigError, ZeroRouterError
 from zerorouter.gateway.serving import Gateway
 from zerorouter.gateway.setup import Setup
+from zerorouter.paths import home_dir
 
 WATCH_EVERY_S = 1.0
 
@@ -79,7 +81,11 @@ class Reloader:
             if self._gateway.setup.settings.watch_config and self._look() != self._seen:
                 await self.try_reload()
 
-    def _look(self) -> tuple[int, int, bytes] | None:
+    def _look(self) -> tuple[object, object]:
+        """What tells one state of the file and of the profiles from another."""
+        return self._look_at_file(), _look_at_profiles()
+
+    def _look_at_file(self) -> tuple[int, int, bytes] | None:
         """What tells one state of the file from another; None while it is not there.
 
         Editors and volume mounts replace files, and times may be coarse: the content counts.
@@ -92,3 +98,15 @@ class Reloader:
         except OSError:
             return None
         return stat.st_size, stat.st_ino, digest
+
+
+def _look_at_profiles() -> object:
+    """What tells one state of the profiles from another; None while there are none."""
+    if not (home_dir() / "profiles").is_dir():
+        return None
+    from zerorouter.profiles import ProfileStore  # what reads them is loaded where there are some
+
+    try:
+        return ProfileStore.default().stamp()
+    except OSError:
+        return None  # one went while they were listed; the next look is a second away

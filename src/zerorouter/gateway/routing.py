@@ -108,7 +108,7 @@ def concrete(
         key.require_model(ours)
     if wishes.allow and not _matches(ours, wishes.allow):
         raise NoEligibleModelError(f"{ours!r} was asked for, and is not among the allowed models")
-    if _matches(ours, wishes.deny):
+    if wishes.deny and _matches(ours, wishes.deny):
         raise NoEligibleModelError(f"{ours!r} was asked for, and is on the request's deny list")
     return Plan(model=ours, decision=None, first=found)
 

@@ -266,6 +266,10 @@ def _run(
         member = None if place is None else place.member
         gateway = Gateway(setup, books=books, metrics=metrics, log=log)
         gateway.learning = open_learning(gateway, stack, kept=options.books == "kept")
+        if settings.traces:
+            from zerorouter.gateway.tracing import open_tracing
+
+            gateway.tracing = open_tracing()
         if member is not None:
             member.on_error = gateway.log_error
             member.on("session", gateway.sessions.take)

@@ -10,6 +10,7 @@ from zerorouter.catalog import Catalog
 from zerorouter.config import Config
 from zerorouter.errors import ConfigError, NoEligibleModelError
 from zerorouter.gateway.dialects import spoken_api
+from zerorouter.gateway.switches import Switches
 from zerorouter.gateway.upstreams import Fleet, configured
 from zerorouter.gateway.wire.apis import Api
 from zerorouter.prices import Price
@@ -114,7 +115,11 @@ def set_up(
     """
     upstreams = {**extra_upstreams, **configured(config, environ)}
     fleet = Fleet.of(
-        upstreams, environ, config.gateway.circuits, None if earlier is None else earlier.fleet
+        upstreams,
+        environ,
+        config.gateway.circuits,
+        None if earlier is None else earlier.fleet,
+        Switches.default().off(),
     )
     router, catalog = _router(config, fleet, space)
     return Setup(

@@ -242,13 +242,19 @@ class Fleet:
         upstreams: In order of preference.
         rules: Of circuits.
         earlier: A fleet whose circuits are carried over where upstream and model are the same.
+        off: Models that are not served for now.
     """
 
     KEEP = 4_096
 
     def __init__(
-        self, upstreams: Iterable[Upstream], rules: Circuits, earlier: Fleet | None = None
+        self,
+        upstreams: Iterable[Upstream],
+        rules: Circuits,
+        earlier: Fleet | None = None,
+        off: frozenset[str] = frozenset(),
     ) -> None:
+        self.off = off
         self.upstreams = {one.name: one for one in upstreams}
         self._rules = rules
         self._circuits: dict[tuple[str, str, str], Circuit] = {}
@@ -263,15 +269,15 @@ class Fleet:
         environ: Mapping[str, str],
         rules: Circuits,
         earlier: Fleet | None = None,
+        off: frozenset[str] = frozenset(),
     ) -> Fleet:
         """The fleet of these settings.
 
         Raises:
             ConfigError: A key is missing.
         """
-        return cls(
-            [Upstream.of(name, one, environ) for name, one in settings.items()], rules, earlier
-        )
+        made = [Upstream.of(name, one, environ) for name, one in settings.items()]
+        return cls(made, rules, earlier, off)
 
     def endpoints(self, model: str, *, embeds: bool = False) -> tuple[Endpoint, ...]:
         """Where a model is served, preferred first; empty where nowhere.
@@ -281,7 +287,7 @@ class Fleet:
         key = f"embed {model}" if embeds else model
         found = self._found.get(key)
         if found is None:
-            found = tuple(self._look_for(model, embeds))
+            found = tuple(e for e in self._look_for(model, embeds) if e.model not in self.off)
             if found and len(self._found) < self.KEEP:  # names come from requests: bounded
                 self._found[key] = found
         return found

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zerorouter.arrays import Float32Array, Float64Array, FloatArray, IntArray
+from zerorouter.arrays import Float32Array, Float64Array, FloatArray
 
 PI_OVER_8 = np.float32(np.pi / 8.0)
+_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,21 +226,21 @@ def sigmoid(x: FloatArray) -> Float32Array:
 class Panel:
     """M abilities laid out for forecasting: what does not depend on the item, worked out once.
 
+    Logits and the variances of their errors are linear in the same figures of an item (`terms`),
+    so one product with ``columns`` gives both: for one prompt a NumPy call costs more than its
+    arithmetic.
+
     Attributes:
-        theta: (K, M) ability means.
-        pairs: (K(K+1)/2, M) covariances of ability pairs, those off the diagonal doubled.
-        pair_index: Two (K(K+1)/2,), the dimensions of each pair.
+        columns: (T, 2 M) what each term adds to the logits, and behind them to the variances.
+        n_dims: K.
+        n_facets: R, of those that respondents have leanings along; 0 where there are none.
         effect: (M,) the quadratic form (theta, 1) Psi (theta, 1) of the items' covariance.
-        leanings: (R, M), or None.
-        leaning_variance: (M,)
     """
 
-    theta: Float32Array
-    pairs: Float32Array
-    pair_index: tuple[IntArray, IntArray]
+    columns: Float32Array
+    n_dims: int
+    n_facets: int
     effect: Float32Array
-    leanings: Float32Array | None = None
-    leaning_variance: Float32Array | None = None
 
     @classmethod
     def of(cls, abilities: Abilities, effect_covariance: Float32Array) -> Panel:
@@ -248,49 +249,82 @@ class Panel:
         m, k = theta.shape
         extended = np.column_stack([theta, np.ones(m)])
         effect = np.einsum("mk,kl,ml->m", extended, effect_covariance, extended)
-        first, second = np.triu_indices(k)
-        pairs = abilities.covariance[:, first, second] * np.where(first == second, 1, 2)
+        n_facets = 0 if abilities.leanings is None else abilities.leanings.shape[1]
+        columns = np.zeros((k + n_facets + 3 + k * k, 2 * m), dtype=np.float32)
+        logit, error = columns[:, :m], columns[:, m:]
+        logit[:k] = theta.T
+        if abilities.leanings is not None:
+            logit[k : k + n_facets] = abilities.leanings.T
+            if abilities.leaning_variance is not None:
+                error[k + n_facets + 2] = abilities.leaning_variance
+        logit[k + n_facets] = 1.0
+        error[k + n_facets + 1] = 1.0
+        error[k + n_facets + 3 :] = abilities.covariance.reshape(m, k * k).T
         return cls(
-            theta=np.ascontiguousarray(theta.T, dtype=np.float32),
-            pairs=np.ascontiguousarray(pairs.T, dtype=np.float32),
-            pair_index=(first, second),
+            columns=columns,
+            n_dims=k,
+            n_facets=n_facets,
             effect=np.asarray(effect, dtype=np.float32),
-            leanings=(
-                None if abilities.leanings is None else np.ascontiguousarray(abilities.leanings.T)
-            ),
-            leaning_variance=abilities.leaning_variance,
         )
 
-    def forecast(self, items: ItemParameters) -> ResponseForecast:
-        """P(correct) of the panel on every item, uncertainty included; shapes (N, M).
+    def __len__(self) -> int:
+        return len(self.effect)
 
-        Products are taken row by row: a matrix product may round a row by its neighbours, and
-        a row is to come out the same to the last bit alone or in a batch.
+    @property
+    def facet_terms(self) -> slice:
+        """Where the facets stand among the terms."""
+        return slice(self.n_dims, self.n_dims + self.n_facets)
+
+    def terms(self, items: ItemParameters, *, room: int = 0) -> Float32Array:
+        """(N, T + room) a, facets, d, shift variance, squared length of the facets, a a^T.
+
+        Args:
+            items: The items.
+            room: Columns at the end that the caller fills.
         """
+        k, r = self.n_dims, self.n_facets
         a = items.discrimination  # (N, K)
-        first, second = self.pair_index
-        products = a[:, first] * a[:, second]
-        logit = np.empty((len(a), self.theta.shape[1]), dtype=np.float32)
-        error = np.empty_like(logit)
-        for i in range(len(a)):
-            np.dot(a[i], self.theta, out=logit[i])
-            np.dot(products[i], self.pairs, out=error[i])
-        if self.leanings is not None and items.facets is not None:
-            apart = np.empty_like(logit)
-            for i in range(len(a)):
-                np.dot(items.facets[i], self.leanings, out=apart[i])
-            logit += apart
-            if self.leaning_variance is not None:
-                length = np.einsum("nr,nr->n", items.facets, items.facets)
-                error += length[:, None] * self.leaning_variance
-        logit += items.intercept[:, None]
-        error += items.shift_variance[:, None]
-        np.maximum(error, 0.0, out=error)
+        n, end = len(a), len(self.columns)
+        out = np.empty((n, end + room), dtype=np.float32)
+        out[:, :k] = a
+        if r:
+            facets = out[:, k : k + r]
+            if items.facets is None:
+                facets[:] = 0.0
+            else:
+                facets[:] = items.facets
+            for i in range(n):
+                out[i, k + r + 2] = facets[i].dot(facets[i])
+        else:
+            out[:, k + 2] = 0.0
+        out[:, k + r] = items.intercept
+        out[:, k + r + 1] = items.shift_variance
+        out[:, k + r + 3 : end] = (a[:, :, None] * a[:, None, :]).reshape(n, k * k)
+        return out
+
+    def forecast(self, items: ItemParameters) -> ResponseForecast:
+        """P(correct) of the panel on every item, uncertainty included; shapes (N, M)."""
+        linear = row_products(self.terms(items), self.columns)
+        m = len(self)
+        return self.integrated(items, linear[:, :m], linear[:, m:])
+
+    def integrated(
+        self, items: ItemParameters, logit: Float32Array, error: Float32Array
+    ) -> ResponseForecast:
+        """The forecast from logits and the variances of their errors, both (N, M)."""
+        np.maximum(error, _ZERO, out=error)
         effect = items.effect_scale[:, None] * self.effect
-        p = sigmoid(logit / np.sqrt(1 + PI_OVER_8 * (effect + error)))
-        if items.guessing.any():
-            floor = items.guessing[:, None]
-            p = floor + (1 - floor) * p
+        p = effect + error
+        p *= PI_OVER_8
+        p += _ONE
+        np.sqrt(p, out=p)
+        np.divide(logit, p, out=p)
+        # c + (1 - c) sigma(x) with sigma(x) = (1 + tanh(x / 2)) / 2; see `sigmoid`.
+        p *= _HALF
+        np.tanh(p, out=p)
+        half = (_HALF - _HALF * items.guessing)[:, None]
+        p *= half
+        p += _ONE - half
         return ResponseForecast(
             p_correct=p,
             logit=logit,
@@ -298,6 +332,18 @@ class Panel:
             error_variance=error,
             guessing=items.guessing,
         )
+
+
+def row_products(rows: Float32Array, columns: Float32Array) -> Float32Array:
+    """``rows @ columns``, row by row.
+
+    A matrix product may round a row by its neighbours, and a row is to come out the same to the
+    last bit alone or in a batch.
+    """
+    out = np.empty((len(rows), columns.shape[1]), dtype=np.float32)
+    for i in range(len(rows)):
+        np.dot(rows[i], columns, out=out[i])
+    return out
 
 
 def forecast(items: ItemParameters, abilities: Abilities) -> ResponseForecast:

@@ -60,10 +60,11 @@ def load_scores(folder: Path) -> tuple[ScoreModel, str]:
     """
     arrays, facts = load_folder(folder, format_name=FORMAT, newest_version=FORMAT_VERSION)
     try:
+        figures: dict[str, Any] = {name: arrays[name].astype(np.float64) for name in _ARRAYS}
         model = ScoreModel(
             benchmarks=tuple(facts["benchmarks"]),
             shared_variance=float(facts["shared_variance"]),
-            **{name: arrays[name].astype(np.float64) for name in _ARRAYS},
+            **figures,
         )
         return model, str(facts["space"])
     except (KeyError, TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ measures tried it tells prompts of foreign tasks best (docs/experiments.md).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,7 +48,7 @@ class Familiarity:
     def support(self, leverage: float) -> float:
         """Share of the calibrated prompts whose leverage is larger: 0.5 is an ordinary prompt,
         0 is unlike anything calibrated."""
-        return 1.0 - min(int(self.ordinary.searchsorted(leverage)) / (QUANTILES - 1), 1.0)
+        return 1.0 - min(bisect_left(self._quantiles, leverage) / (QUANTILES - 1), 1.0)
 
     def strangeness(self, leverage: float) -> float:
         """How foreign a prompt is, in [0, 1]: 0 for all but one in forty of the calibrated.
@@ -57,6 +58,12 @@ class Familiarity:
         """
         first, width = self._rim
         return min(max((leverage - first) / width, 0.0), 1.0)
+
+    @cached_property
+    def _quantiles(self) -> list[float]:
+        """The quantiles in plain floats, a tenth of the time to search."""
+        quantiles: list[float] = self.ordinary.tolist()
+        return quantiles
 
     @cached_property
     def _rim(self) -> tuple[float, float]:

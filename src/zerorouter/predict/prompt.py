@@ -210,6 +210,8 @@ def read_prompt(
             the position of what is wrong.
     """
     if isinstance(value, str):
+        if not tools and response_format is None:
+            return _read_text(value)
         reading = _Reading(n_chars=len(value))
         reading.hear(value)
     elif isinstance(value, bytes | bytearray | memoryview):
@@ -229,6 +231,36 @@ def read_prompt(
         reading.n_chars += _count_chars(response_format)
         reading.capabilities.add("json")
     return reading.finish()
+
+
+def _read_text(text: str) -> Prompt:
+    """`read_prompt` of a plain text, the most frequent request, without the books of messages."""
+    _require_size(len(text))
+    ask = _without_harness(text) or text.strip()
+    return Prompt(windows=_cleaned(ask), ask_chars=len(ask), n_chars=len(text))
+
+
+def _require_size(n_chars: int) -> None:
+    if n_chars > MAX_PROMPT_CHARS:
+        raise PromptError(
+            f"the prompt has {n_chars:,} characters; the limit is "
+            f"{MAX_PROMPT_CHARS:,}: shorten it or split it into several requests"
+        )
+
+
+def _cleaned(ask: str, *, has_media: bool = False) -> tuple[str, ...]:
+    """The windows of an ask in clean Unicode.
+
+    Raises:
+        PromptError: there is nothing in them, and no medium beside them.
+    """
+    windows = tuple([_clean(window) for window in _windows(ask)])
+    if not has_media and not any(map(str.strip, windows)):
+        raise PromptError(
+            "the prompt is empty; wanted some text, or a message with an image, a sound, "
+            "a video or a document"
+        )
+    return windows
 
 
 @dataclass(kw_only=True, slots=True)
@@ -255,18 +287,9 @@ class _Reading:
         self.n_turns += bool(said) or has_media
 
     def finish(self) -> Prompt:
-        if self.n_chars > MAX_PROMPT_CHARS:
-            raise PromptError(
-                f"the prompt has {self.n_chars:,} characters; the limit is "
-                f"{MAX_PROMPT_CHARS:,}: shorten it or split it into several requests"
-            )
+        _require_size(self.n_chars)
         ask = _human_ask(self.asks) or _last_words(self.user_texts) or _last_words(self.tool_texts)
-        windows = tuple([_clean(window) for window in _windows(ask)])
-        if not self.media and not any(map(str.strip, windows)):
-            raise PromptError(
-                "the prompt is empty; wanted some text, or a message with an image, a sound, "
-                "a video or a document"
-            )
+        windows = _cleaned(ask, has_media=bool(self.media))
         needed = self.capabilities
         if self.media:
             found = {_CAPABILITY_OF_MEDIA[k] for k in self.media if k in _CAPABILITY_OF_MEDIA}
@@ -375,15 +398,20 @@ def _read_message(reading: _Reading, role: str, message: Mapping[str, Any], i: i
         reading.n_chars += _count_chars(calls)
         reading.capabilities.add("tools")
 
-    texts: list[str] = []
-    n_media = sum(reading.media.values())
-    for part in _parts(content, i):
-        _read_part(reading, part, texts, i)
-    text = texts[0] if len(texts) == 1 else "\n".join(texts)
-    n_chars = sum(map(len, texts))
+    has_media = False
+    if isinstance(content, str):
+        text, n_chars = content, len(content)
+    else:
+        texts: list[str] = []
+        n_media = sum(reading.media.values())
+        for part in _parts(content, i):
+            _read_part(reading, part, texts, i)
+        text = texts[0] if len(texts) == 1 else "\n".join(texts)
+        n_chars = sum(map(len, texts))
+        has_media = sum(reading.media.values()) > n_media
     reading.n_chars += n_chars
     if role == "user":
-        reading.hear(text, has_media=sum(reading.media.values()) > n_media)
+        reading.hear(text, has_media=has_media)
     elif role in _SYSTEM_ROLES:
         reading.system_chars += n_chars
     elif role != "assistant":  # tool, function, and whatever role comes next

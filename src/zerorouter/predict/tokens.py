@@ -128,7 +128,7 @@ class LengthProfile:
         """
         log_mean: Float64Array = difficulty[:, None] * self.slope
         log_mean += self.offset
-        log_mean += level[:, None] * self._growth
+        log_mean += level[:, None] * self.growth
         if self.leanings is not None and facets is not None:
             for i in range(len(facets)):  # row by row: a product may round a row by its neighbours
                 log_mean[i] += np.dot(facets[i], self.leanings)
@@ -136,7 +136,7 @@ class LengthProfile:
         return np.minimum(log_mean, LONGEST, out=log_mean)
 
     @cached_property
-    def _growth(self) -> Float64Array:
+    def growth(self) -> Float64Array:
         """(M,) or (1,) change of a model's log length per unit of the level."""
         return np.ones(1) if self.stretch is None else 1.0 + self.stretch
 

@@ -11,7 +11,7 @@ import numpy as np
 from zerorouter.arrays import BoolArray, Float32Array, Float64Array, FloatArray
 from zerorouter.catalog import ModelSpec
 from zerorouter.errors import InputError, UnknownNameError
-from zerorouter.irt.model import Panel, ResponseForecast
+from zerorouter.irt.model import Panel, ResponseForecast, row_products
 from zerorouter.predict.items import PromptReadings
 from zerorouter.predict.media import MediaRules, media_rules
 from zerorouter.predict.prompt import CHARS_PER_TOKEN, MEDIA_TOKENS, Prompt
@@ -38,6 +38,7 @@ FARTHEST_DIFFICULTY = 3.0  # standard units; answer lengths are not extrapolated
 # A told TTFT of a reasoning model above this holds its hidden thoughts. They are counted in its
 # output tokens already, so the class median of models that answer at once stands in.
 LONGEST_PLAIN_TTFT_S = 2.0
+_LENGTH_TERMS = 3  # of a prompt beyond those of the panel: difficulty, level, constant
 HIDDEN_SHARE = 1 - 1 / REASONING_LENGTH_FACTOR  # of a reasoning model's output tokens
 
 
@@ -411,35 +412,39 @@ class Pool:
         Cost is that of `prices.request_cost_usd` at the expected output length L: it is linear in
         L, so this is the expected cost. Latency is TTFT + (L - 1) TPOT at the same length.
         """
-        items = readings.items
+        items, m, end = readings.items, len(self), len(self.panel.columns)
+        terms = self.panel.terms(items, room=_LENGTH_TERMS)
         mean, sd = self.difficulty_scale
-        difficulty = (mean - items.intercept.astype(np.float64)) / sd
+        difficulty = terms[:, end]
+        np.subtract(mean, items.intercept, out=difficulty)
+        difficulty /= sd
         np.minimum(difficulty, FARTHEST_DIFFICULTY, out=difficulty)
         np.maximum(difficulty, -FARTHEST_DIFFICULTY, out=difficulty)
-        tokens = self.lengths.expected_tokens(
-            readings.log_length.astype(np.float64), difficulty, items.facets
-        )
-        np.minimum(tokens, self.max_output_tokens, out=tokens)
+        terms[:, end + 1] = readings.log_length
+        terms[:, end + 2] = 1.0
+        linear = row_products(terms, self._columns)
+        tokens: Float64Array = np.exp(linear[:, 2 * m :], dtype=np.float64)
+        np.minimum(tokens, self._longest, out=tokens)
         entered = np.asarray(input_tokens, dtype=np.float64)
         columns = entered if entered.ndim == 2 else entered[:, None]
-        rates, spreads = self.rates, self._spreads
+        rates, spreads, start_s = self.rates, self._spreads, self._start_s
         longest = entered[0] if entered.shape == (1,) else entered.max(initial=0.0)
         if longest > self._first_limit:
             rates = self._rates_at(columns)
             late = np.maximum(columns - REFERENCE_INPUT_TOKENS, 0.0) * (PREFILL_S_PER_KTOK / 1000)
             spreads = replace(spreads, output_usd=rates.output_usd, ttft_s=self.ttft_s + late)
+            start_s = start_s + late
         cost = tokens * rates.output_usd
         cost += columns * rates.input_usd
         if cached_tokens is not None:
             held = np.minimum(np.asarray(cached_tokens, dtype=np.float64), columns)
             cost -= held * (rates.input_usd - rates.cached_usd)
-        latency = tokens - 1.0
-        np.maximum(latency, 0.0, out=latency)
+        latency = np.maximum(tokens, 1.0)
         latency *= self.tpot_s
-        latency += spreads.ttft_s
+        latency += start_s
         return Estimates(
             models=self.models,
-            forecast=self.panel.forecast(items),
+            forecast=self.panel.integrated(items, linear[:, :m], linear[:, m : 2 * m]),
             cost_usd=cost,
             latency_s=latency,
             output_tokens=tokens,
@@ -447,6 +452,30 @@ class Pool:
             input_tokens=entered,
             cautious=self.cautious,
         )
+
+    @cached_property
+    def _columns(self) -> Float32Array:
+        """(T + 3, 3 M) the panel's columns and those of the log lengths, which share its facets."""
+        lengths, end, m = self.lengths, len(self.panel.columns), len(self)
+        out = np.zeros((end + _LENGTH_TERMS, 3 * m), dtype=np.float32)
+        out[:end, : 2 * m] = self.panel.columns
+        log_mean = out[:, 2 * m :]
+        if lengths.leanings is not None and self.panel.n_facets:
+            log_mean[self.panel.facet_terms] = lengths.leanings
+        log_mean[end] = lengths.slope
+        log_mean[end + 1] = lengths.growth
+        log_mean[end + 2] = lengths.offset
+        return out
+
+    @cached_property
+    def _longest(self) -> Float64Array:
+        """(M,) output tokens beyond which no expectation goes."""
+        return np.minimum(self.max_output_tokens, LONGEST)
+
+    @cached_property
+    def _start_s(self) -> Float64Array:
+        """(M,) expected seconds to the first token, less those that it counts as one of L."""
+        return self.ttft_s - self.tpot_s
 
     def _rates_at(self, input_tokens: Float64Array) -> _Rates:
         """Rates (N, M) of requests of these lengths, (N, 1) or (N, M)."""

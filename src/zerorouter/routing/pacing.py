@@ -202,8 +202,13 @@ class Volume:
         if self._bin_from_s + width < most:
             self._close(self._bin_from_s + width)
             days = (most - self._bin_from_s) / DAY_S
-            self._rate *= max(1 - 1 / max(memory, 1.0), 0.0) ** days
-            self._seen_s = np.minimum(self._seen_s + days * width, max(memory, 1.0) * width)
+            # Until the memory is full a day without requests counts like each day before it,
+            # and from then on as one of those that are remembered.
+            full = max(memory, 1.0) * width
+            seen = np.minimum(self._seen_s + days * width, full)
+            with_old = np.maximum(days - (full - self._seen_s) / width, 0.0)
+            self._rate *= self._seen_s / np.maximum(seen, 1.0) * (1 - width / full) ** with_old
+            self._seen_s = seen
             self._bin_from_s = most
         while (end := self._end_of_bin(self._bin_from_s)) <= now_s:
             self._close(end)

@@ -34,7 +34,7 @@ class Served:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         lines = self.log.read_bytes().splitlines(keepends=True)
-        found = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        found = [json.loads(x) for x in lines if x.endswith(b"\n") and x.startswith(b"{")]
         return [line for line in found if line["event"] == name]
 
     def pids(self) -> dict[int, int]:
@@ -72,10 +72,10 @@ def serve(sandbox: RunningSandbox, tmp_path: Path) -> Iterator[Start]:
         told = config_for(sandbox.url, **gateway).to_dict()
         config.write_text(yaml.safe_dump(told | (settings or {})))
         log = tmp_path / "log"
+        command = [sys.executable, "-m", "zerorouter.cli.serve", "--workers", "2", "--port", "0"]
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "zerorouter.cli.serve", "--workers", "2", "--port", "0"]
-                + ["--json", "--config", str(config)],
+                [*command, "--json", "--config", str(config)],
                 stdout=subprocess.PIPE,
                 stderr=file,
                 env={

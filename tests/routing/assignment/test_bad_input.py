@@ -95,6 +95,7 @@ def test_shapes_have_to_agree():
     [
         {"budget_usd": -1},
         {"budget_usd": float("nan")},
+        {"budget_usd": float("inf")},
         {"budget_usd": True},
         {"budget_usd": "10"},
         {"max_mean_latency_s": -1},
@@ -107,6 +108,13 @@ def test_bounds_out_of_range_are_refused(bounds):
     (name,) = bounds
     with pytest.raises(InputError, match=name):
         Bounds(**bounds)
+
+
+@pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), True, "10"])
+@pytest.mark.parametrize("unit", ["requests", "tokens"])
+def test_capacities_out_of_range_are_refused(unit, amount):
+    with pytest.raises(InputError, match=f"a capacity of {unit} is"):
+        Capacity(**{unit: amount})
 
 
 def test_a_capacity_for_an_unknown_model_suggests_the_nearest():

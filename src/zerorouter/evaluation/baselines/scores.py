@@ -45,7 +45,8 @@ class ZeroRouterScores(ZeroRouter):
         assert isinstance(fitted, FittedZeroRouter)
         model = None
         if data.published is not None:
-            model = _score_model(fitted, data.published, bool(settings.get("unrecorded", False)))
+            unrecorded = bool(settings.get("unrecorded", False))
+            model = score_model_of(fitted, data.published, unrecorded=unrecorded)
         return FittedZeroRouterScores(**vars(fitted), score_model=model)
 
 
@@ -71,8 +72,16 @@ class FittedZeroRouterScores(FittedZeroRouter):
         return centre, scale
 
 
-def _score_model(fitted: FittedZeroRouter, published: Published, unrecorded: bool) -> ScoreModel:
-    """Loadings fitted on the calibration models, and on models that have no records at all."""
+def score_model_of(
+    fitted: FittedZeroRouter, published: Published, *, unrecorded: bool
+) -> ScoreModel:
+    """Loadings fitted on the calibration models.
+
+    Args:
+        fitted: The split's space.
+        published: Published scores, those of newcomers left out.
+        unrecorded: Whether models that are not in the records take part.
+    """
     at = {card.id: i for i, card in enumerate(fitted.models)}
     matrix, cards = published.matrix, published.cards
     if not unrecorded:

@@ -141,11 +141,11 @@ class FittedZeroRouter(FittedMethod):
         tokens = profile.expected_tokens(readings.log_length.astype(np.float64), difficulty)
         means = MeanCosts(self.models, self.labels)
         cost = prompts.input_tokens[:, None] * means.input_usd + tokens * means.output_usd
+        forecast = panel.forecast(readings.items)
         return Forecast(
-            p_correct=np.clip(panel.forecast(readings.items).p_correct, 1e-3, 1 - 1e-3).astype(
-                np.float64
-            ),
+            p_correct=np.clip(forecast.p_correct, 1e-3, 1 - 1e-3).astype(np.float64),
             cost_usd=np.where(np.isnan(cost), means.mean_cost, cost),
+            interval=forecast.interval(),
         )
 
     def onboard(self, newcomers: Newcomers) -> FittedMethod:

@@ -782,8 +782,9 @@ def _benchmarking(index: RowIndex, place: Place) -> Table | None:
     regrets = lines_of(index.at(place, "regret"))
     notes = _Notes()
     lines = []
+    everything = next((row for by_n in calls.values() if (row := by_n.get(None))), None)
     for line in sorted(calls, key=lambda line: (not is_ours(line.method), line)):
-        full = calls[line].get(None)
+        full = calls[line].get(None, everything)
         for n in sorted(calls[line], key=anchor_order):
             row = calls[line][n]
             cells = (

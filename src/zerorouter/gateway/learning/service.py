@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zerorouter.errors import ZeroRouterError
 from zerorouter.gateway.failures import Refusal
-from zerorouter.gateway.learning.decisions import Decisions, digest_of
+from zerorouter.gateway.learning.decisions import CAPACITY, Decisions, digest_of
 from zerorouter.gateway.learning.events import EventWriter
 from zerorouter.gateway.learning.learner import Learner, layout_of, usable
 from zerorouter.gateway.learning.versions import Versions
@@ -76,6 +76,7 @@ class LearningService:
         settings: Pace.
         tick_s: Between two looks.
         publish_every_s: Between two versions at least.
+        remember: Decisions of this worker that can still be scored.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class LearningService:
         settings: LearningSettings = DEFAULTS,
         tick_s: float = TICK_S,
         publish_every_s: float = 5.0,
+        remember: int = CAPACITY,
     ) -> None:
+        self._capacity = remember
         self.folder = folder
         self.versions = Versions(folder)
         self.errors = 0
@@ -360,7 +363,7 @@ class LearningService:
         if router is None:
             return
         self._base, self._view, self._stamp = router, None, None
-        layout = layout_of(router.space)
+        layout = replace(layout_of(router.space), capacity=self._capacity)
         if self._decisions is None or self._decisions.layout != layout:
             if self._decisions is not None:
                 self._decisions.close()
@@ -472,20 +475,33 @@ class LearningService:
                 metrics.drifted.labels(self._label(model)).set(known.drift is not None)
 
 
-def open_learning(gateway: Gateway, stack: ExitStack, *, kept: bool) -> LearningService:
-    """The service of a gateway that is about to start.
+def open_learning(gateway: Gateway, stack: ExitStack, *, kept: bool) -> LearningService | None:
+    """The service of a gateway that is about to start; None where nothing is to be learned.
 
     Args:
         gateway: It.
         stack: Takes what has to be put away in the end.
         kept: Whether what is learned is to outlive the process, under the state folder.
     """
+    options = gateway.setup.settings.learning
+    if not options.enabled:
+        return None
+    chosen: dict[str, Any] = {
+        "settings": LearningSettings(
+            window=options.window,
+            neighbour_window=options.neighbour_window,
+            weight=options.weight,
+            threshold=options.drift_threshold,
+        ),
+        "publish_every_s": options.publish_every_s,
+        "remember": options.remember,
+    }
     if kept:
-        return LearningService(gateway, books_dir() / FOLDER)
+        return LearningService(gateway, books_dir() / FOLDER, **chosen)
     folder = stack.enter_context(
         TemporaryDirectory(prefix="zerorouter-", ignore_cleanup_errors=True)
     )
-    return LearningService(gateway, Path(folder))
+    return LearningService(gateway, Path(folder), **chosen)
 
 
 def layout_capacity(decisions: Decisions | None) -> int:

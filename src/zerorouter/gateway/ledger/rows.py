@@ -12,7 +12,7 @@ from typing import Final
 MAX_TEXT: Final = 2_000  # characters of an error, a name or a detail
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: see `RequestRow`
 class AttemptRow:
     """One call of an upstream for a request.
 
@@ -51,7 +51,7 @@ class AttemptRow:
     latency_s: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: with so many fields that would cost 4 us a row
 class RequestRow:
     """One request, however many attempts it took.
 

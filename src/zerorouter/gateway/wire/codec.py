@@ -8,7 +8,13 @@ and are refused by both paths.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, NoReturn
+
+try:
+    import orjson
+except ImportError:  # without the gateway's extra the standard library does it all
+    orjson = None  # type: ignore[assignment]
 
 
 def loads(data: bytes | bytearray | str) -> Any:
@@ -17,12 +23,11 @@ def loads(data: bytes | bytearray | str) -> Any:
     Raises:
         ValueError: It is no JSON, or is nested too deeply. `UnicodeDecodeError` is one of these.
     """
-    from orjson import JSONDecodeError
-    from orjson import loads as fast
-
+    if orjson is None:
+        return loads_exact(data)
     try:
-        return fast(data)
-    except JSONDecodeError as error:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
         if b"\\u" not in data if not isinstance(data, str) else "\\u" not in data:
             raise
         try:
@@ -46,12 +51,10 @@ def loads_exact(data: bytes | bytearray | str) -> Any:
 
 def dumps(value: Any) -> bytes:
     """``value`` as compact JSON in UTF-8."""
-    from orjson import dumps as fast
-
-    try:
-        return fast(value)
-    except TypeError:  # half surrogate pairs, long integers
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+    if orjson is not None:
+        with suppress(TypeError):  # half surrogate pairs, long integers
+            return orjson.dumps(value)
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def _refuse(constant: str) -> NoReturn:

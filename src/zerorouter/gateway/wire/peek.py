@@ -41,7 +41,7 @@ _MEDIA_WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: that would triple what each request pays here
 class WireRequest:
     """A request as the gateway looks at it. Made by `peek`; nothing in it may be changed.
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from zerorouter.gateway.wire.apis import Api
+
 _LARGEST: Final = 10**12
 
 
@@ -77,6 +79,14 @@ def chat_usage(value: Any) -> TokenUsage | None:
     )
 
 
+def answer_usage(api: Api, told: Mapping[str, Any]) -> TokenUsage | None:
+    """The usage of an answer that came in one piece; None where it does not tell."""
+    usage = told.get("usage")
+    if api is Api.MESSAGES:
+        return messages_usage(usage)
+    return responses_usage(usage) if api is Api.RESPONSES else chat_usage(usage)
+
+
 def messages_usage(value: Any, before: TokenUsage | None = None) -> TokenUsage | None:
     """The ``usage`` of an Anthropic message; None where it is none.
 
@@ -126,12 +136,14 @@ def responses_usage(value: Any) -> TokenUsage | None:
 
 def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = value.get(name)
-    return found if isinstance(found, Mapping) else {}
+    return found if type(found) is dict or isinstance(found, Mapping) else {}
 
 
 def _count(value: Mapping[str, Any], name: str, absent: int = 0) -> int:
     """A count of tokens; garbage counts as absent, for a wrong usage must not end a stream."""
     found = value.get(name)
+    if type(found) is int and 0 <= found < _LARGEST:  # as nearly always
+        return found
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < _LARGEST:
         return absent
     return int(found)
