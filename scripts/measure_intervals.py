@@ -47,7 +47,7 @@ from zerorouter.irt.model import Panel, ResponseForecast
 from zerorouter.linking import load_aliases, respondent_cards
 from zerorouter.predict.encoders import StaticEncoder
 from zerorouter.predict.features import FeatureReader, PromptFeatures
-from zerorouter.predict.neighbours import strangeness
+from zerorouter.predict.items import ItemPredictor, PromptReadings
 
 DATASETS = ("mmlu-pro", "zeroeval", "cruxeval", "reasoning-gym")
 RANDOM = (("mmlu-pro", 0), ("zeroeval", 0))
@@ -72,6 +72,7 @@ class Held:
         scores: (N, M) with NaN.
         groups: (N,) for each way of grouping.
         support: (N,)
+        strangeness: (N,)
     """
 
     regime: str
@@ -81,6 +82,7 @@ class Held:
     scores: FloatArray
     groups: Mapping[str, IntArray]
     support: FloatArray
+    strangeness: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,7 +155,7 @@ def cells(held: Held, grouping: str) -> Cells:
     """Means over the groups of one way of grouping."""
     low, high = held.forecast.interval(Z)
     labels = held.groups[grouping]
-    strange = strangeness(held.support)
+    strange = held.strangeness
     rows = []
     for group in np.unique(labels):
         of = labels == group
@@ -200,6 +202,12 @@ def cells(held: Held, grouping: str) -> Cells:
     )
 
 
+def strangeness(predictor: ItemPredictor, readings: PromptReadings) -> FloatArray:
+    """(N,) how foreign prompts are, from how wide they were made."""
+    near, far = predictor.shift_variance
+    return np.asarray(np.sqrt(np.maximum(readings.items.shift_variance - near, 0) / max(far, 1e-9)))
+
+
 # -- fits inside the split -------------------------------------------------------------------------
 
 
@@ -236,6 +244,7 @@ def within(benchmark: Benchmark, kind: str, seed: int) -> Held:
         scores=benchmark.labels.scores[np.ix_(split.calibration, split.test)].T,
         groups={"tasks": benchmark.tasks[split.test], "clusters": clusters(test.features)},
         support=readings.support,
+        strangeness=strangeness(predictor, readings),
     )
 
 
@@ -267,6 +276,7 @@ def without(matrix: ResponseMatrix, dataset: str) -> Held:
             "clusters": clusters(features),
         },
         support=readings.support,
+        strangeness=strangeness(space.predictor, readings),
     )
 
 

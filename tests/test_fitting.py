@@ -72,7 +72,7 @@ def test_longer_sums_are_predicted_to_be_harder():
 
 
 def test_far_texts_have_less_support_and_wider_intervals():
-    near = toy_router().route("Work out 312 + 478 + 555 and write the sum (task 7).")
+    near = toy_router().route("Work out 312 + 478 and write the sum (task 7).")
     far = toy_router().route("Sehr geehrte Damen und Herren, anbei die Nebenkostenabrechnung.")
     assert far.support < 0.05 < near.support
     assert any("unlike most calibrated prompts" in reason for reason in far.reasons)

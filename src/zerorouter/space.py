@@ -24,6 +24,7 @@ from zerorouter.covariates import CovariateTable
 from zerorouter.errors import CorruptArtifactError, UnknownNameError
 from zerorouter.irt.model import Abilities, ItemParameters
 from zerorouter.predict.encoders import Encoder, StaticEncoder
+from zerorouter.predict.familiarity import Familiarity
 from zerorouter.predict.features import FeatureReader
 from zerorouter.predict.forest import Forest, ForestReading
 from zerorouter.predict.items import Accuracy, ItemPredictor, PromptReadings, Standardiser
@@ -33,7 +34,7 @@ from zerorouter.predict.student import HiddenLayer
 from zerorouter.predict.tokens import LengthProfile
 
 FORMAT = "zerorouter-space"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MOST_REMEMBERED = 10_000  # prompts of a batch whose cosines are kept, to learn from the answers
 SHIFT_REACH = 0.15  # of a cosine, within which prototypes count beside the nearest
 _LATER_STYLES = ("stretch", "pivot", "smear", "leanings")  # not in the first spaces
@@ -236,7 +237,9 @@ class LatentSpace:
                 "predictor.block_intercepts": p.block_intercepts,
                 "predictor.effect_covariance": p.effect_covariance,
                 "prototypes.centroids": prototypes.centroids.astype(np.float16),
-                "prototypes.similarity_quantiles": prototypes.similarity_quantiles,
+                "predictor.typical": p.typical,
+                "familiarity.discount": p.familiarity.discount,
+                "familiarity.ordinary": p.familiarity.ordinary,
                 "abilities.mean": self.abilities.mean,
                 "abilities.covariance": self.abilities.covariance,
                 "abilities.leanings": self.abilities.leanings,
@@ -326,10 +329,12 @@ class LatentSpace:
             block_intercepts=arrays["predictor.block_intercepts"],
             effect_covariance=arrays["predictor.effect_covariance"],
             shift_variance=(float(facts["shift_variance"][0]), float(facts["shift_variance"][1])),
-            prototypes=Prototypes(
-                centroids=wide("prototypes.centroids"),
-                similarity_quantiles=arrays["prototypes.similarity_quantiles"],
+            typical=arrays["predictor.typical"],
+            familiarity=Familiarity(
+                discount=arrays["familiarity.discount"],
+                ordinary=arrays["familiarity.ordinary"],
             ),
+            prototypes=Prototypes(centroids=wide("prototypes.centroids")),
         )
         respondents = tuple(facts["respondents"])
         abilities = Abilities(

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from zerorouter.predict.familiarity import Familiarity
 from zerorouter.predict.features import PromptFeatures
 from zerorouter.predict.items import LEAST_DISCRIMINATION, ItemPredictor, Standardiser
 from zerorouter.predict.neighbours import Prototypes
@@ -44,6 +45,11 @@ def predictor() -> ItemPredictor:
         block_intercepts=np.array([0.5, -2.0], dtype=np.float32),
         effect_covariance=np.eye(K + 1, dtype=np.float32),
         shift_variance=(0.1, 0.9),
+        typical=np.array([1.0, 0.0, -0.5], dtype=np.float32),
+        familiarity=Familiarity(
+            discount=np.full(4, 0.01, dtype=np.float32),
+            ordinary=np.linspace(0, 2.0 * d, 201, dtype=np.float32),
+        ),
         prototypes=Prototypes.fit(features(0, 200).embedding, n_prototypes=8, seed=0),
     )
 
@@ -99,12 +105,19 @@ def test_general_ability_always_helps_a_little(predictor):
     assert (contrary.read(features(7)).items.discrimination[:, 0] >= LEAST_DISCRIMINATION).all()
 
 
-def test_the_farther_from_the_records_the_vaguer(predictor):
-    found = predictor.read(features(8))
+def test_the_farther_from_the_records_the_vaguer_and_the_more_typical(predictor):
+    ordinary = features(8)
+    farther = np.linspace(0.5, 4, len(ordinary), dtype=np.float32)[:, None]
+    far = dataclasses.replace(ordinary, structure=ordinary.structure * farther)
+    found = predictor.read(far)
     order = np.argsort(found.support)
     assert (np.diff(found.items.shift_variance[order]) <= 1e-6).all()
-    assert found.items.shift_variance.min() >= 0.1 - 1e-6
-    assert found.items.shift_variance.max() <= 1.0 + 1e-6
+    assert found.items.shift_variance.min() == pytest.approx(0.1)
+    assert found.items.shift_variance.max() == pytest.approx(1.0)
+    strangest = found.items.shift_variance > 1.0 - 1e-6
+    np.testing.assert_allclose(found.items.discrimination[strangest, 0], 1.0)
+    np.testing.assert_allclose(found.items.intercept[strangest], -0.5)
+    np.testing.assert_array_equal(found.items.facets[strangest], 0)
 
 
 def test_options_set_the_guess_floor(predictor):

@@ -23,7 +23,7 @@ from zerorouter.fitting.distillation import distilled, read_by_forest
 from zerorouter.fitting.domains import fit_classes
 from zerorouter.fitting.evidence import Evidence, FittingSettings, Report
 from zerorouter.fitting.lengths import fit_lengths
-from zerorouter.fitting.support import fit_shift_variance
+from zerorouter.fitting.support import fit_familiarity, fit_shift_variance
 from zerorouter.irt.calibration import Calibration, CalibrationSettings
 from zerorouter.irt.identification import rotate
 from zerorouter.irt.leanings import leaning_variance, principal_facets, with_leanings
@@ -149,10 +149,15 @@ def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
         features.embedding, n_prototypes=settings.n_prototypes, seed=settings.seed
     )
     near, far = fit_shift_variance(
-        problem, calibration, evidence.tasks[scored], features.embedding[scored]
+        problem, calibration, x[scored], evidence.tasks[scored], settings.n_facets
     )
     tell("fitting answer lengths", 0.0)
-    lengths = fit_lengths(evidence, x, calibration.items.intercept)
+    lengths = fit_lengths(
+        evidence,
+        x,
+        calibration.items.intercept,
+        (x @ facet_weights[:-1] + facet_weights[-1]).astype(np.float32),
+    )
     hidden, item_weights = taught.collapse(weights)
     predictor = ItemPredictor(
         standardise=standardise,
@@ -167,7 +172,11 @@ def _fit(evidence: Evidence, settings: FittingSettings, tell: Report) -> Fitted:
         domains=evidence.domain_names,
         block_intercepts=_scaled(calibration.block_intercepts, check.slope),
         effect_covariance=effect_covariance,
-        shift_variance=(near * check.slope**2, far * check.slope**2),
+        shift_variance=(near * check.slope**2, far),
+        typical=np.append(
+            calibration.items.discrimination.mean(axis=0), calibration.items.intercept.mean()
+        ).astype(np.float32),
+        familiarity=fit_familiarity(x[scored], facet_weights),
         prototypes=prototypes,
     )
     return Fitted(

@@ -8,6 +8,10 @@ All outputs are read from the standardised features by one matrix product:
 - a class, that is a pair of data set and domain, by multinomial regression: its domain is
   shown to people, its data set tells which block's intercept to expect;
 - the shared level of log answer lengths.
+
+What the texts of the records taught does not carry over to prompts of a kind that was not among
+them. The farther out a prompt lies (see `familiarity`), the more it is read as the typical item,
+and the less is claimed to be known of it.
 """
 
 from __future__ import annotations
@@ -20,9 +24,10 @@ import numpy as np
 
 from zerorouter.arrays import Float32Array, IntArray
 from zerorouter.irt.model import ItemParameters
+from zerorouter.predict.familiarity import Familiarity
 from zerorouter.predict.features import PromptFeatures, chance
 from zerorouter.predict.forest import ForestReading
-from zerorouter.predict.neighbours import Prototypes, strangeness_of
+from zerorouter.predict.neighbours import Prototypes
 from zerorouter.predict.student import HiddenLayer
 
 Accuracy: TypeAlias = Literal["fast", "full"]
@@ -73,7 +78,7 @@ class PromptReadings:
         items: Predicted item parameters with their uncertainty.
         domain: (N,) position in the predictor's ``domains``.
         log_length: (N,) shared level of the natural log of output tokens.
-        support: (N,) see `neighbours`.
+        support: (N,) see `familiarity`.
         similarity: (N, P) cosines to the prototypes, where they were asked for.
         moved: (N,) what was learned while serving and is in the intercepts; None for nothing.
         left: (N,) the shift variance without it.
@@ -132,7 +137,9 @@ class ItemPredictor:
         block_intercepts: (B,)
         effect_covariance: (K+1, K+1) of what features do not tell.
         shift_variance: Two numbers (near, far): the error that similar prompts share has
-            variance ``near + far strangeness(support)``.
+            variance ``near + far`` times the squared strangeness.
+        typical: (K+1,) mean item parameters (a, d) of the records.
+        familiarity: What is ordinary among the calibrated prompts.
         prototypes: Where the calibrated prompts lie.
     """
 
@@ -149,6 +156,8 @@ class ItemPredictor:
     block_intercepts: Float32Array
     effect_covariance: Float32Array
     shift_variance: tuple[float, float]
+    typical: Float32Array
+    familiarity: Familiarity
     prototypes: Prototypes
 
     @property
@@ -202,12 +211,19 @@ class ItemPredictor:
             row[k] += intercept / total
             row[0] = max(row[0], LEAST_DISCRIMINATION)
             domain[i] = shares.index(max(shares))
-            cosines = self.prototypes.centroids.dot(features.embedding[i])
+            standard = raw[i] - self.standardise.centre
+            standard *= self.standardise.inverse_scale
+            leverage = self.familiarity.leverage(standard, row[reading.facets])
+            support[i] = self.familiarity.support(leverage)
+            strange = self.familiarity.strangeness(leverage)
+            shift[i] = near
+            if strange:
+                read *= 1 - strange
+                read += np.float32(strange) * self.typical
+                row[reading.facets] *= 1 - strange
+                shift[i] += far * strange**2
             if similarity is not None:
-                similarity[i] = cosines
-            known = self.prototypes.support_of(cosines)
-            support[i] = known
-            shift[i] = near + far * strangeness_of(known)
+                np.dot(self.prototypes.centroids, features.embedding[i], out=similarity[i])
             guessing[i] = chance(features.structure[i])
         return PromptReadings(
             items=ItemParameters(
