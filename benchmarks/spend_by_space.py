@@ -35,7 +35,6 @@ from zerorouter.predict.prompt import CHARS_PER_TOKEN
 from zerorouter.router import Router
 from zerorouter.routing.assignment.assigning import assign
 from zerorouter.routing.assignment.offers import Bounds, Offers
-from zerorouter.routing.assignment.spend import CostErrors
 
 HIDDEN = ("o1-mini-2024-09-12", "o1-preview-2024-09-12")
 BATCH = 300
@@ -48,14 +47,14 @@ class Held:
     """Prompts that were not fitted to, with what every model did.
 
     Attributes:
+        router: With the fitted space.
         offers: What the space forecasts.
-        errors: How far it says that costs may be off.
         cost: (N, M) dollars of the recorded answers.
         score: (N, M) recorded.
     """
 
+    router: Router
     offers: Offers
-    errors: CostErrors
     cost: Float64Array
     score: Float64Array
 
@@ -84,8 +83,8 @@ def held_out(matrix: ResponseMatrix, learn: IntArray, rest: IntArray) -> Held:
     given = np.array([len(text) for text in held.prompts.texts])
     chars = held.matrix("output_chars").T.astype(np.float64)
     return Held(
+        router=router,
         offers=router.offers(list(held.prompts.texts)).narrowed(),
-        errors=router.cost_errors(router.models),
         cost=(given[:, None] * rates[:, 0] + np.maximum(chars, 4) * rates[:, 1])
         / (CHARS_PER_TOKEN * 1e6),
         score=held.scores.T.astype(np.float64),
@@ -123,7 +122,9 @@ def spent(
             offers,
             Bounds(budget_usd=budget),
             confidence=level,
-            cost_errors=None if level is None else held.errors,
+            cost_errors=None
+            if level is None
+            else held.router.cost_errors(offers.models, offers.support),
             exact=False,
         ).choice
     except InfeasibleError:

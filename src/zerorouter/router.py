@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from zerorouter.arrays import BoolArray
+from zerorouter.arrays import BoolArray, FloatArray
 from zerorouter.catalog import Catalog, ModelSpec
 from zerorouter.config import Config
 from zerorouter.errors import (
@@ -408,7 +408,7 @@ class Router:
         parts = []
         for start in range(0, len(read), _OFFER_BLOCK):
             block = read[start : start + _OFFER_BLOCK]
-            estimates = self._estimate(block)[1]
+            readings, estimates = self._estimate(block)
             allowed = np.empty((len(block), len(self._pool)), dtype=np.bool_)
             for i, prompt in enumerate(block):
                 able, reasons = self._filter(prompt.requirements, wishes)
@@ -421,7 +421,9 @@ class Router:
                     error = self._nothing_left(reasons, room)
                     name = start + i if prompt_ids is None else repr(prompt_ids[start + i])
                     raise NoEligibleModelError(f"prompt {name}: {error}", error.excluded)
-            parts.append(offers_of(estimates, allowed, policy=wanted))
+            parts.append(
+                offers_of(estimates, allowed, policy=wanted, support=np.asarray(readings.support))
+            )
         return replace(Offers.stacked(parts), prompt_ids=prompt_ids)
 
     def assign(
@@ -481,7 +483,9 @@ class Router:
             ),
             goal="utility" if goal is None and policy is not None else goal,
             confidence=confidence,
-            cost_errors=None if confidence is None else self.cost_errors(offers.models),
+            cost_errors=None
+            if confidence is None
+            else self.cost_errors(offers.models, offers.support),
             exact=exact,
         )
 
@@ -531,11 +535,17 @@ class Router:
         effects = SharedEffects.of(self._space, self._pool.models)
         return best_plan(estimates, wanted, signals, effects, allowed=allowed)
 
-    def cost_errors(self, models: Sequence[str]) -> CostErrors:
-        """How far the estimated costs of models of the pool may be off."""
+    def cost_errors(self, models: Sequence[str], support: FloatArray | None = None) -> CostErrors:
+        """How far the estimated costs of a batch may be off.
+
+        Args:
+            models: Of the pool.
+            support: (N,) of the prompts; None takes all of them for foreign.
+        """
         from zerorouter.routing.assignment.offering import cost_errors_of
 
-        return cost_errors_of(self._pool.lengths.sd, [self._pool.models.index(m) for m in models])
+        columns = [self._pool.models.index(m) for m in models]
+        return cost_errors_of(self._pool.lengths.sd, columns, support)
 
     # -- the parts of a decision -----------------------------------------------------------
 

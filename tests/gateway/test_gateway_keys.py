@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import http.server
 import sqlite3
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import openai
 import pytest
 
-from gateway.conftest import CLAUDE, GPT, MINI, Start, fetch
+from gateway.conftest import CLAUDE, GPT, MINI, Start, config_for, fetch
 
 pytest.importorskip("sqlalchemy")
 
 from zerorouter.gateway.keys import KeySettings, KeyStore
 from zerorouter.gateway.owners import books_dir
 from zerorouter.gateway.running import RunningGateway
+from zerorouter.sandbox import RunningSandbox
+from zerorouter.serving_config import LedgerOptions
 
 ASK = [{"role": "user", "content": "What is 17 * 23?"}]
 
@@ -95,7 +102,7 @@ def test_every_request_has_a_row_with_its_money(start: Start) -> None:
     with pytest.raises(openai.NotFoundError):
         ask(gateway, key, "nobody-has-heard-of-it")
     gateway.stop()
-    with sqlite3.connect(books_dir() / "ledger.db") as database:
+    with closing(sqlite3.connect(books_dir() / "ledger.db")) as database:
         database.row_factory = sqlite3.Row
         rows = database.execute("select * from zr_requests order by started_ns").fetchall()
     assert [row["status"] for row in rows] == [200, 200, 404]
@@ -105,3 +112,74 @@ def test_every_request_has_a_row_with_its_money(start: Start) -> None:
     assert streamed["output_tokens"] == 12
     assert not streamed["estimated"]
     assert streamed["cost_nusd"] > 0
+
+
+@pytest.mark.usefixtures("home")
+def test_a_failed_attempt_that_took_tokens_is_paid_for(
+    start: Start, sandbox: RunningSandbox
+) -> None:
+    key = make(budget_day_usd=5.0)
+    with metered_error() as url:
+        config = config_for(sandbox.url)
+        failing = replace(config.upstreams["open-house"], base_url=f"{url}/v1", models=(MINI,))
+        first = replace(config, upstreams={"a-failing-house": failing, **config.upstreams})
+        gateway = start(books="kept", config=first)
+        chunks = fetch(
+            f"{gateway.openai_url}/chat/completions",
+            {"model": MINI, "messages": ASK, "stream": True, "max_tokens": 12},
+            headers={"authorization": f"Bearer {key}"},
+        )
+        assert chunks.status == 200
+        assert chunks.headers["x-zerorouter-attempts"] == "2"
+        gateway.stop()
+    with closing(sqlite3.connect(books_dir() / "ledger.db")) as database:
+        database.row_factory = sqlite3.Row
+        (row,) = database.execute("select * from zr_requests").fetchall()
+        failed, served = database.execute("select * from zr_attempts order by n").fetchall()
+    assert failed["outcome"] == "stream_error"
+    assert (failed["input_tokens"], failed["output_tokens"]) == (1000, 0)
+    assert failed["cost_nusd"] == 150_000  # a thousand tokens at $0.15 the million
+    assert served["cost_nusd"] > 0
+    assert row["cost_nusd"] == failed["cost_nusd"] + served["cost_nusd"]
+    assert row["input_tokens"] == 1000 + served["input_tokens"]
+
+
+@contextmanager
+def metered_error() -> Iterator[str]:
+    """An upstream whose streams begin with their usage and an error."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            told = (
+                b'data: {"id":"x","object":"chat.completion.chunk","model":"m","choices":[],'
+                b'"usage":{"prompt_tokens":1000,"completion_tokens":0,"total_tokens":1000}}\n\n'
+                b'data: {"error":{"message":"overloaded","type":"server_error","code":503}}\n\n'
+            )
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("content-length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("keep", [False, True])
+def test_prompts_are_kept_only_where_the_configuration_says_so(start: Start, keep: bool) -> None:
+    key = make()
+    gateway = start(books="kept", ledger=LedgerOptions(store_prompts=keep))
+    assert ask(gateway, key).status_code == 200
+    gateway.stop()
+    with closing(sqlite3.connect(books_dir() / "ledger.db")) as database:
+        ((prompt,),) = database.execute("select prompt from zr_requests").fetchall()
+    assert ("What is 17 * 23?" in (prompt or "")) is keep
+    found = [p for p in books_dir().rglob("*") if p.is_file() and b"17 * 23" in p.read_bytes()]
+    assert bool(found) is keep

@@ -185,7 +185,9 @@ class _Run:
             found = self._jobs(offers, groups, weights)
         else:
             confidence = self._settings.confidence
-            errors = None if confidence is None else self._router.cost_errors(offers.models)
+            errors = None
+            if confidence is not None:
+                errors = self._router.cost_errors(offers.models, offers.support)
             found = assign(
                 offers, self._bounds, goal=self._goal, confidence=confidence, cost_errors=errors
             )
@@ -238,7 +240,7 @@ class _Run:
         case = Case(offers=sample, goal=self._goal)
         errors, confidence = None, self._settings.confidence
         if confidence is not None and bounds.budget_usd is not None:
-            errors = self._router.cost_errors(sample.models)
+            errors = self._router.cost_errors(sample.models, sample.support)
             scale = n / len(positions)
             factors = cost_inflation(case, bounds.budget_usd, confidence, errors, scale)
             case = replace(case, inflation=factors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from zerorouter.cli.common import json_option, print_json, say, typed_errors
+from zerorouter.cli.common import config_option, json_option, print_json, say, typed_errors
 
 if TYPE_CHECKING:
-    from zerorouter.gateway.ledger import Store
+    from zerorouter.gateway.ledger import LedgerSettings, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,12 +33,14 @@ def _range_options(function: F) -> F:
     return since(until(_url_option(function)))
 
 
-_url_option = click.option(
-    "--url",
-    envvar="ZEROROUTER_LEDGER_URL",
-    metavar="URL",
-    help="Database (default: $ZEROROUTER_LEDGER_URL, else ledger.db in the state folder).",
-)
+def _url_option(function: F) -> F:
+    url = click.option(
+        "--url",
+        metavar="URL",
+        help="Database (default: what the gateway takes: the configuration's gateway.ledger, "
+        "$ZEROROUTER_LEDGER_URL, else ledger.db in the state folder).",
+    )
+    return url(config_option(function))
 
 
 @command.command("export")
@@ -58,12 +61,18 @@ _url_option = click.option(
 @json_option
 @typed_errors
 def export_table(
-    out: Path, table: str, since: str, until: str, url: str | None, as_json: bool
+    out: Path,
+    table: str,
+    since: str,
+    until: str,
+    url: str | None,
+    config_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Write a table of the ledger to a file, whole or not at all."""
     from zerorouter.gateway.ledger import export
 
-    with _opened(url) as store:
+    with _opened(url, config_path) as (store, _):
         n_rows = export(store, out, table=table, since=since, until=until)
     if as_json:
         print_json({"path": str(out), "table": table, "rows": n_rows})
@@ -75,11 +84,11 @@ def export_table(
 @_range_options
 @json_option
 @typed_errors
-def daily(since: str, until: str, url: str | None, as_json: bool) -> None:
+def daily(since: str, until: str, url: str | None, config_path: Path | None, as_json: bool) -> None:
     """Print the sums of each UTC day by key, policy and model."""
     from zerorouter.gateway.budgets import to_usd
 
-    with _opened(url) as store:
+    with _opened(url, config_path) as (store, _):
         rows = [row for part in store.rows("daily", since=since, until=until) for row in part]
     if as_json:
         print_json(rows)
@@ -109,18 +118,22 @@ def daily(since: str, until: str, url: str | None, as_json: bool) -> None:
 @click.option(
     "--keep-days",
     type=click.IntRange(min=1),
-    required=True,
     metavar="N",
-    help="UTC days to keep, today included.",
+    help="UTC days to keep, today included (default: gateway.ledger.retention_days).",
 )
 @_url_option
 @json_option
 @typed_errors
-def prune(keep_days: int, url: str | None, as_json: bool) -> None:
+def prune(keep_days: int | None, url: str | None, config_path: Path | None, as_json: bool) -> None:
     """Delete rows older than some days; the daily sums stay."""
-    today = datetime.datetime.now(tz=datetime.UTC).date()
-    before = (today - datetime.timedelta(days=keep_days - 1)).isoformat()
-    with _opened(url) as store:
+    with _opened(url, config_path) as (store, settings):
+        days = settings.retention_days if keep_days is None else keep_days
+        if days is None:
+            raise click.UsageError(
+                "wanted --keep-days N, or gateway.ledger.retention_days in the configuration"
+            )
+        today = datetime.datetime.now(tz=datetime.UTC).date()
+        before = (today - datetime.timedelta(days=days - 1)).isoformat()
         deleted = store.prune(before)
     if as_json:
         print_json({"before": before, "deleted": deleted})
@@ -129,15 +142,17 @@ def prune(keep_days: int, url: str | None, as_json: bool) -> None:
 
 
 @contextmanager
-def _opened(url: str | None) -> Iterator[Store]:
+def _opened(url: str | None, config_path: Path | None) -> Iterator[tuple[Store, LedgerSettings]]:
     """The database, with what dead processes left in the journal taken in."""
-    from zerorouter.gateway.ledger import Store, sqlite_url, take_in
+    from zerorouter.config import load_config
+    from zerorouter.gateway.ledger import Store, ledger_settings, sqlite_url, take_in
     from zerorouter.gateway.owners import books_dir
 
+    settings = ledger_settings(load_config(config_path).gateway.ledger, os.environ)
     folder = books_dir()
-    store = Store(url or sqlite_url(folder / "ledger.db"))
+    store = Store(url or settings.url or sqlite_url(folder / "ledger.db"))
     try:
         take_in(store, folder)
-        yield store
+        yield store, settings
     finally:
         store.close()

@@ -7,7 +7,7 @@ budgets and the ledger of `books.Books`.
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from zerorouter.gateway.accounts import Accounts, new_id
 from zerorouter.gateway.books import Books
@@ -246,7 +246,7 @@ def row_of(record: RequestRecord) -> RequestRow:
     )
 
 
-def _tokens(usage: TokenUsage) -> dict[str, int]:
+def _tokens(usage: TokenUsage) -> dict[str, Any]:
     return {
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_tokens,
@@ -256,7 +256,7 @@ def _tokens(usage: TokenUsage) -> dict[str, int]:
     }
 
 
-def _tokens_of_all(record: RequestRecord) -> dict[str, int]:
+def _tokens_of_all(record: RequestRecord) -> dict[str, Any]:
     """Tokens as billed, failed attempts included; nothing where none are known."""
     known = [attempt.usage for attempt in record.attempts if attempt.usage is not None]
     if not known and record.usage is not None:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 PACKAGES: Final = ("aiohttp", "httptools", "orjson", "prometheus_client", "uvicorn")
 KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 4_096
+FLUSH_S: Final = 5.0
+"""Time for a client to take what was written before its connection is closed."""
+STUCK_S: Final = 120
+"""After which the system closes a connection whose client takes nothing, or has vanished."""
 
 
 def require_server() -> None:
@@ -58,6 +62,8 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections take it over
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_S * 1000)
         if shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))
@@ -125,6 +131,12 @@ def make_server(
         def close(self) -> None:
             if self.transport is not None:
                 self.transport.close()
+                if self.transport.get_write_buffer_size():  # it waits for a client to read
+                    self.loop.call_later(FLUSH_S, self.transport.abort)
+
+        def abort(self) -> None:
+            if self.transport is not None:
+                self.transport.abort()
 
         def _await_head(self) -> None:
             self._head_timer = self.loop.call_later(head_s, self._head_is_late)

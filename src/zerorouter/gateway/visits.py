@@ -20,7 +20,7 @@ from zerorouter.gateway.attempts import Call
 from zerorouter.gateway.beginnings import Begun
 from zerorouter.gateway.charging import charge, most_tokens, streamed_tokens, worst_usd
 from zerorouter.gateway.connections import Answer
-from zerorouter.gateway.failures import send_failure
+from zerorouter.gateway.failures import refusal_of, send_failure
 from zerorouter.gateway.heads import (
     CLOSE,
     EVENT_STREAM,
@@ -202,7 +202,7 @@ class Visit:
         told = relay.facts.error
         record.error = None if told is None else "upstream_stream_error"
         self._close_books(200, "ok" if told is None else "broken")
-        await send({"type": "http.response.body", "body": last, "more_body": False})
+        await self._send_last(last or b"")
 
     async def _pass_on(
         self, relay: Relay, chunk: bytes, response: Answer, deadline: float
@@ -241,7 +241,7 @@ class Visit:
         """After the first byte: an error event in the client's format, then the end."""
         record = self.record
         record.error = record.error or "broken_stream"
-        self._close_books(200, "broken")
+        self._close_quietly(200, "broken")
         self.must_close = True
         told = replace(failure, request_id=record.request_id)
         event = (
@@ -249,7 +249,18 @@ class Visit:
             if self.relay is None
             else self.relay.fail(record.api, told)
         )
-        await self.send({"type": "http.response.body", "body": event, "more_body": False})
+        await self._send_last(event)
+
+    async def _send_last(self, body: bytes) -> None:
+        """The end of a stream; a client that does not take it in time is cut off."""
+        idle = self.gateway.setup.settings.timeouts.idle_s
+        self.watch.limit(monotonic() + idle, Late.CLIENT)
+        try:
+            with self.watch:
+                await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        except TimedOut:
+            if self.connection is not None:
+                self.connection.abort()
 
     async def fail(
         self, failure: Failure, outcome: str = "refused", retry_after_s: float | None = None
@@ -259,13 +270,16 @@ class Visit:
         if self.watch.left:
             return
         if self.begun:
-            if record.stream and not self.ended:
+            if record.stream and not self.must_close:
                 await self._break_off(failure)
-            else:
-                self.must_close = True
+            self.must_close = True
             return
         record.error = record.error or failure.code or failure.reason or f"status_{failure.status}"
-        self._close_books(failure.status, outcome)
+        try:
+            self._close_books(failure.status, outcome)
+        except ZeroRouterError as error:  # what is answered now is that it cannot be kept
+            refusal = refusal_of(error)
+            failure, retry_after_s = refusal.failure, refusal.retry_after_s
         self.begun = True
         headers = answer_headers(record, None)
         if failure.status in (408, 413):
@@ -325,11 +339,10 @@ class Visit:
         record.status, record.outcome, record.seconds = status, outcome, now - record.started
         charge(gateway.setup, record)
         usage = record.usage
-        if usage is not None and record.model:
-            if record.session_id is not None:
-                gateway.sessions.note(
-                    record.key_id, record.session_id, record.model, usage.total_tokens, now
-                )
+        if usage is not None and record.model and record.session_id is not None:
+            gateway.sessions.note(
+                record.key_id, record.session_id, record.model, usage.total_tokens, now
+            )
         gateway.metrics.count(record)
         gateway.log.write(record.to_log(), level="info" if outcome == "ok" else "warning")
         gateway.books.finish(record)

@@ -31,7 +31,10 @@ class Connection(Protocol):
     """Whose client this is."""
 
     def close(self) -> None:
-        """Close it, after what has been written has gone out."""
+        """Close it, after what has been written has gone out; not later than in a while."""
+
+    def abort(self) -> None:
+        """Close it now: its client takes nothing."""
 
 
 class Late(StrEnum):

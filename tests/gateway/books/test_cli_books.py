@@ -82,3 +82,24 @@ def test_pruning_keeps_the_days_it_is_told(run):
     told = json.loads(run(ledger.command, "prune", "--keep-days", "30", "--json").stdout)
     assert told["deleted"] == 1
     assert len(json.loads(run(ledger.command, "daily", "--json").stdout)) == 3
+
+
+def test_the_ledger_is_where_the_configuration_says(run, tmp_path, monkeypatch):
+    config = tmp_path / "zr.yaml"
+    elsewhere = tmp_path / "elsewhere.db"
+    config.write_text(
+        f"version: 1\ngateway:\n  ledger:\n    url: sqlite:///{elsewhere}\n    retention_days: 2\n"
+    )
+    today = time.time_ns()
+    settings = LedgerSettings(url=f"sqlite:///{elsewhere}", store_every_s=3600)
+    opened = Ledger.open(books_dir(), owner=5, settings=settings)
+    for days in (0, 1, 2):
+        at = today - days * 86_400_000_000_000
+        opened.append(RequestRow(id=new_id(at), started_ns=at))
+    opened.close()
+    asked = ("--config", str(config), "--json")
+    assert len(json.loads(run(ledger.command, "daily", *asked).stdout)) == 3
+    assert json.loads(run(ledger.command, "prune", *asked).stdout)["deleted"] == 1
+    run(ledger.command, "prune", code=2)  # nobody said how many days
+    monkeypatch.setenv("ZEROROUTER_LEDGER_URL", f"sqlite:///{tmp_path / 'third.db'}")
+    assert json.loads(run(ledger.command, "daily", *asked).stdout) == []

@@ -10,7 +10,13 @@ uses.
 
 from zerorouter.gateway.ledger.export import export
 from zerorouter.gateway.ledger.journal import Journal
-from zerorouter.gateway.ledger.ledger import Ledger, LedgerSettings, LedgerState, take_in
+from zerorouter.gateway.ledger.ledger import (
+    Ledger,
+    LedgerSettings,
+    LedgerState,
+    ledger_settings,
+    take_in,
+)
 from zerorouter.gateway.ledger.rows import AdminRow, AttemptRow, FeedbackRow, LedgerRow, RequestRow
 from zerorouter.gateway.ledger.store import Store, sqlite_url
 
@@ -26,6 +32,7 @@ __all__ = [
     "RequestRow",
     "Store",
     "export",
+    "ledger_settings",
     "sqlite_url",
     "take_in",
 ]

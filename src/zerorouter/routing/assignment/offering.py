@@ -6,19 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zerorouter.arrays import BoolArray, Float64Array
+from zerorouter.arrays import BoolArray, Float64Array, FloatArray
 from zerorouter.routing import choice
 from zerorouter.routing.assignment.offers import Offers
 from zerorouter.routing.assignment.spend import CostErrors
 from zerorouter.routing.estimates import Estimates
 from zerorouter.routing.policy import Policy
 
-# Standard deviations of the log of what estimated costs are off by where nothing better is told:
-# a cell's own error, one that a model's requests share, one that all share. The last two are
-# printed by benchmarks/spend_coverage.py: models measured on one task, spending on another.
+# What estimated costs are off by, in logs: the sd of a cell's own error where nothing better is
+# told; the sds of what a model's requests share and of what all share, for prompts of kinds that
+# were calibrated and for foreign ones; and by how much optimising picks what looks cheap by
+# mistake. From held-out tasks of zeroeval and routerbench-subset (docs/results/spend.md).
 OWN_SD_LOG = 0.6
-MODEL_SD_LOG = 0.3
-COMMON_SD_LOG = 0.17
+MODEL_SD_LOG = (0.11, 0.3)
+COMMON_SD_LOG = (0.08, 0.5)
+BIAS_LOG = 0.04
+RIM = 0.05  # support below which a prompt counts as foreign, the more the closer to 0
 
 
 def offers_of(
@@ -26,6 +29,7 @@ def offers_of(
     allowed: BoolArray,
     *,
     policy: Policy | None = None,
+    support: FloatArray | None = None,
     prompt_ids: Sequence[str] | None = None,
 ) -> Offers:
     """The offers of N prompts, in float32, which halves what a large batch takes.
@@ -34,6 +38,7 @@ def offers_of(
         estimates: Of the prompts.
         allowed: (N, M) which models may take which prompts.
         policy: Whose utility is sought, if utility is.
+        support: (N,) how close the prompts lie to calibrated ones.
         prompt_ids: Names of the prompts for messages.
     """
     tokens = estimates.output_tokens
@@ -50,16 +55,30 @@ def offers_of(
         tokens=tokens.astype(np.float32),
         allowed=allowed,
         utility=None if policy is None else choice.utilities(estimates, policy),
+        support=support,
         prompt_ids=prompt_ids,
     )
 
 
-def cost_errors_of(length_sd: Float64Array | None, columns: Sequence[int]) -> CostErrors:
-    """How far estimated costs may be off: mostly by the length of the answers.
+def cost_errors_of(
+    length_sd: Float64Array | None, columns: Sequence[int], support: FloatArray | None = None
+) -> CostErrors:
+    """How far estimated costs of a batch may be off: mostly by the length of the answers.
+
+    What requests share is small where prompts are of calibrated kinds, and large where they are
+    not: whole kinds of prompts are then answered at greater length than thought.
 
     Args:
         length_sd: (M,) of log output tokens, or None where it is not known.
         columns: Positions of the models that are asked about.
+        support: (N,) of the prompts; None takes all of them for foreign.
     """
     own = OWN_SD_LOG if length_sd is None else length_sd[list(columns)]
-    return CostErrors(own_sd=own, model_sd=MODEL_SD_LOG, common_sd=COMMON_SD_LOG)
+    foreign = 1.0
+    if support is not None:
+        foreign = float(np.mean(np.clip(1 - np.asarray(support, np.float64) / RIM, 0, 1)))
+    model_sd, common_sd = (
+        float(np.sqrt(near**2 + (far**2 - near**2) * foreign))
+        for near, far in (MODEL_SD_LOG, COMMON_SD_LOG)
+    )
+    return CostErrors(own_sd=own, model_sd=model_sd, common_sd=common_sd, bias=BIAS_LOG)

@@ -18,7 +18,7 @@ EVERY_OTHER = "*"  # in a mapping of capacities: each model that is not named
 _CHECKED_ROWS = 1_000
 _TABLES = (
     *("p_correct", "cost_usd", "latency_s", "latency_p95_s", "tokens", "allowed", "weight"),
-    "utility",
+    *("utility", "support"),
 )
 
 
@@ -111,6 +111,8 @@ class Offers:
         allowed: (N, M) which models may take which prompts, or None for all.
         weight: (N,) what a correct answer counts, or None for one each.
         utility: (N, M) what is sought where the goal is utility, or None.
+        support: (N,) how close each prompt lies to calibrated ones, from 0 to 1, or None: how
+            far its costs may be off depends on it (`offering.cost_errors_of`).
         prompt_ids: (N,) names of prompts for messages, or None for their positions.
     """
 
@@ -123,6 +125,7 @@ class Offers:
     allowed: BoolArray | None = None
     weight: FloatArray | None = None
     utility: FloatArray | None = None
+    support: FloatArray | None = None
     prompt_ids: Sequence[str] | None = None
 
     @property
@@ -202,6 +205,7 @@ class Offers:
             allowed=part(self.allowed),
             weight=part(self.weight),
             utility=part(self.utility),
+            support=part(self.support),
             prompt_ids=None
             if self.prompt_ids is None
             else [self.prompt_ids[i] for i in rows.tolist()],

@@ -47,6 +47,8 @@ class CostErrors:
         common_sd: Of the error that all requests share.
         bias: (M,) or one number, by which costs are known to be told too low. Optimising brings
             some in by itself: what looks cheap by mistake is chosen more often.
+        looks: On how many independent looks the shared errors rest; few give the quantiles of
+            Student's t.
     """
 
     own_sd: float | FloatArray
