@@ -25,7 +25,7 @@ from zerorouter.router import Router
 from zerorouter.routing.policy import Policy
 from zerorouter.space import LatentSpace
 
-EASY = "Work out 3 + 4 and write the sum."
+EASY = "Work out 3 + 4 and write the sum (task 5)."
 HARD = "Work out 4821 + 9377 + 1284 + 7719 + 6630 and write the sum."
 PROMPTS = [
     EASY,

@@ -29,7 +29,7 @@ from zerorouter.router import Router
 from zerorouter.routing.estimates import DEFAULT_TTFT_S, told_times
 from zerorouter.routing.policy import Policy
 
-EASY = "Work out 3 + 4 and write the sum."
+EASY = "Work out 3 + 4 and write the sum (task 5)."
 HARD = "Work out 4821 + 9377 + 1284 + 7719 + 6630 and write the sum."
 LONG = "A long letter. " * 3_000
 
