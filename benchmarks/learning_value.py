@@ -50,7 +50,6 @@ from zerorouter.learning import (
 from zerorouter.linking import load_aliases, respondent_cards
 from zerorouter.onboarding.evidence import card_prior
 from zerorouter.predict.items import PromptReadings
-from zerorouter.predict.prompt import read_prompt
 from zerorouter.space import LatentSpace
 
 CUTOFF = "2024-06"
@@ -82,6 +81,7 @@ class Stage:
     task: np.ndarray
 
     def item(self, i: int) -> ItemReading:
+        """A prompt as the learner gets it."""
         items, cosines = self.readings.items, self.readings.similarity
         assert items.facets is not None
         assert cosines is not None
@@ -96,6 +96,7 @@ class Stage:
         )
 
     def part(self, index: IntArray) -> PromptReadings:
+        """The readings of some prompts."""
         cosines = self.readings.similarity
         assert cosines is not None
         return PromptReadings(
@@ -130,13 +131,13 @@ def set_stage(data: Path, seed: int) -> Stage:
         readings=_readings(space, matrix),
         served=np.flatnonzero(fifth == 3),
         held=np.flatnonzero(fifth == 4),
-        task=np.array(matrix.prompts.task),
+        task=np.array(matrix.prompts.tasks),
     )
 
 
 def _readings(space: LatentSpace, matrix: ResponseMatrix) -> PromptReadings:
     reader = space.reader()
-    return reader.read([read_prompt(text) for text in as_requests(matrix)])
+    return reader.read(as_requests(matrix.prompts, 0))
 
 
 def _placed(space: LatentSpace, names: Sequence[str]) -> LatentSpace:

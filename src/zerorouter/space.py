@@ -123,9 +123,17 @@ class AnswerStyle:
         joined: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             mine, theirs = getattr(self, name), getattr(others, name)
-            joined[name] = (
-                None if mine is None or theirs is None else np.concatenate([mine, theirs])
-            )
+            if mine is None or theirs is None:
+                joined[name] = None
+                continue
+            if mine.ndim == 2 and 0 in (mine.shape[1], theirs.shape[1]):
+                # Whoever was fitted without leanings leans nowhere.
+                width = max(mine.shape[1], theirs.shape[1])
+                mine, theirs = (
+                    style if style.shape[1] else np.zeros((len(style), width), np.float32)
+                    for style in (mine, theirs)
+                )
+            joined[name] = np.concatenate([mine, theirs])
         return AnswerStyle(**joined)
 
 

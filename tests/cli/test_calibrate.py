@@ -26,7 +26,7 @@ def test_records_become_a_space_that_routes(tmp_path, records):
     assert told["status"] == "CONVERGED"
     assert 0 < told["held_out_log_loss"] < 0.6
     routed = run(
-        *("route", "Work out 91 + 32 + 77 and write the sum.", "--policy", "quality"),
+        *("route", "Work out 91 + 32 + 77 and write the sum (task 5).", "--policy", "quality"),
         *("--space", tmp_path / "space", "--json"),
     )
     assert json.loads(routed.stdout)["model"] == MODELS[0]

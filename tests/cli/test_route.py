@@ -7,7 +7,7 @@ import pytest
 from cli.running import run, spawn
 from simulated_records import MODELS, fitted_folder
 
-SUM = "Work out 38 + 417 and write the sum."
+SUM = "Work out 38 + 417 and write the sum (task 5)."
 PHOTO = '[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]'
 KEYS = [  # DESIGN 2.5: never to be renamed or removed
     *("decision_id", "model", "policy", "p_correct", "p_correct_low", "p_correct_high"),
