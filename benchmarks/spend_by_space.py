@@ -8,8 +8,9 @@ space is fitted to some prompts, `Router.offers` forecasts what the others cost,
 under budgets, and the dollars of the recorded answers (characters over four at list prices) are
 added up. The o1 models are left out: their hidden tokens are not on record.
 
-  half of all prompts    fitted to one half, by group of duplicates; batches from the other
-  a task never seen      fitted to two tasks, batches from the third
+  half, mixed batches     fitted to one half, by group of duplicates; batches from the other
+  half, batches of a task the same, each batch from one task
+  a task never seen       fitted to two tasks, batches from the third
 """
 
 from __future__ import annotations
@@ -91,16 +92,16 @@ def held_out(matrix: ResponseMatrix, learn: IntArray, rest: IntArray) -> Held:
     )
 
 
-def splits(matrix: ResponseMatrix) -> Iterator[tuple[str, IntArray, IntArray]]:
-    """Names, prompts to fit to, prompts to spend on."""
+def splits(matrix: ResponseMatrix) -> Iterator[tuple[bool, IntArray, IntArray]]:
+    """Whether all tasks are known, prompts to fit to, prompts to spend on."""
     groups = np.unique(matrix.groups)
     for seed in range(2):
         chosen = np.random.default_rng(seed).permutation(groups)[: len(groups) // 2]
         inside = np.isin(matrix.groups, chosen)
-        yield "half of all prompts", np.flatnonzero(inside), np.flatnonzero(~inside)
+        yield True, np.flatnonzero(inside), np.flatnonzero(~inside)
     tasks = np.array([task or "" for task in matrix.prompts.tasks])
     for task in np.unique(tasks):
-        yield "a task never seen", np.flatnonzero(tasks != task), np.flatnonzero(tasks == task)
+        yield False, np.flatnonzero(tasks != task), np.flatnonzero(tasks == task)
 
 
 def budget_of(offers: Offers, share: float) -> float:
@@ -147,16 +148,24 @@ def main() -> None:
         return
     matrix = records(args.data)
     found: dict[tuple[str, float | None], list[tuple[float, float]]] = {}
-    for name, learn, rest in splits(matrix):
+    tasks = np.array([task or "" for task in matrix.prompts.tasks])
+    for known, learn, rest in splits(matrix):
         held = held_out(matrix, learn, rest)
+        names = np.unique(tasks[rest])
         for draw in range(args.draws):
             rng = np.random.default_rng(draw)
-            rows = np.sort(rng.choice(len(rest), size=BATCH, replace=False))
             share = float(rng.uniform(*SHARES))
-            for level in (None, 0.8, 0.95):
-                came = spent(held, rows, share, level)
-                if came is not None:
-                    found.setdefault((name, level), []).append(came)
+            mixed = rng.choice(len(rest), size=BATCH, replace=False)
+            kinds = {"a task never seen": mixed}
+            if known:
+                of_task = np.flatnonzero(tasks[rest] == names[draw % len(names)])
+                alike = rng.choice(of_task, size=BATCH, replace=False)
+                kinds = {"half, mixed batches": mixed, "half, batches of a task": alike}
+            for name, rows in kinds.items():
+                for level in (None, 0.8, 0.95):
+                    came = spent(held, np.sort(rows), share, level)
+                    if came is not None:
+                        found.setdefault((name, level), []).append(came)
     print(f"{matrix.observed.shape[0]} models, batches of {BATCH}, {args.draws} draws per split")
     print(ROW.format("fitted to", "asked", "", "kept", "mean", "95% below", "accuracy"))
     for (name, level), rows_of in found.items():

@@ -35,7 +35,6 @@ from zerorouter.card_only import places_of, read_scores
 from zerorouter.evaluation.baselines.scores import (
     FittedZeroRouterScores,
     ZeroRouterScores,
-    score_model_of,
 )
 from zerorouter.evaluation.benchmark import Benchmark, load_benchmark
 from zerorouter.evaluation.contracts import Newcomers
@@ -46,7 +45,7 @@ from zerorouter.evaluation.statistics import resample
 from zerorouter.evaluation.tuning import stratified_draw
 from zerorouter.irt.population import fit_population
 from zerorouter.linking import RespondentCard, load_aliases
-from zerorouter.onboarding.published import ScoreModel, fit_scores, mean_accuracy
+from zerorouter.onboarding.published import fit_scores, mean_accuracy
 from zerorouter.onboarding.shipped_scores import links_in
 from zerorouter.space import LatentSpace
 
@@ -65,7 +64,7 @@ NOBODY = RespondentCard(id="", model="", family="")
 # -- what a card is worth ------------------------------------------------------------------------
 
 
-def arms(fitted: FittedZeroRouterScores, wide: ScoreModel) -> dict[str, Callable[..., Any]]:
+def arms(fitted: FittedZeroRouterScores) -> dict[str, Callable[..., Any]]:
     """Ways of placing newcomers: (method, cards) of each."""
     bare = replace(fitted, score_model=None)
 
@@ -80,10 +79,6 @@ def arms(fitted: FittedZeroRouterScores, wide: ScoreModel) -> dict[str, Callable
         "family alone": lambda card: (bare, only(card)),
         "card (zerorouter)": lambda card: (bare, card),
         "card and scores (zerorouter_scores)": lambda card: (fitted, card),
-        "the same, unrecorded models in the fit": lambda card: (
-            replace(fitted, score_model=wide),
-            card,
-        ),
     }
 
 
@@ -120,12 +115,10 @@ def worth_of(
         data = training_set(benchmark, split)
         fitted = ZeroRouterScores().fit(data, {}, np.random.default_rng([seed, 23]))
         assert isinstance(fitted, FittedZeroRouterScores)
-        assert data.published is not None
-        wide = score_model_of(fitted, data.published, unrecorded=True)
         test = benchmark.prompts.take(split.test)
         published = published_of(benchmark, split)
         assert published is not None
-        for arm, of in arms(fitted, wide).items():
+        for arm, of in arms(fitted).items():
             for n_anchors in ANCHORS if "zerorouter" in arm else ANCHORS[:1]:
                 drawn = []
                 for draw in range(DRAWS if n_anchors else 1):

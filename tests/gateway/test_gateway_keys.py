@@ -183,3 +183,24 @@ def test_prompts_are_kept_only_where_the_configuration_says_so(start: Start, kee
     assert ("What is 17 * 23?" in (prompt or "")) is keep
     found = [p for p in books_dir().rglob("*") if p.is_file() and b"17 * 23" in p.read_bytes()]
     assert bool(found) is keep
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("with_key", [False, True])
+def test_a_full_disk_refuses_requests_before_they_cost_and_is_said(
+    start: Start, sandbox: RunningSandbox, with_key: bool
+) -> None:
+    headers = {"authorization": f"Bearer {make()}"} if with_key else None
+    gateway = start(books="kept", ledger=LedgerOptions(min_free_mib=2**20, store_every_s=0.01))
+    url, body = f"{gateway.openai_url}/chat/completions", {"model": MINI, "messages": ASK}
+    answer = fetch(url, body, headers=headers)
+    for _ in range(200):  # the disk is looked at by a thread
+        if answer.status != 200:
+            break
+        time.sleep(0.02)
+        answer = fetch(url, body, headers=headers)
+    assert answer.status == 503, answer.body
+    assert "free some space" in answer.json()["error"]["message"]
+    sandbox.forget_calls()
+    assert fetch(url, body, headers=headers).status == 503
+    assert sandbox.calls()["total"] == 0

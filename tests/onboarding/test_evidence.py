@@ -30,6 +30,7 @@ from zerorouter.onboarding.evidence import (
     prior_of,
     summarise,
 )
+from zerorouter.onboarding.published import Link, ScoreModel
 
 SPACE = fitted_space()
 CARD = RespondentCard(id="newcomer", model="newcomer", family="sim", params_b=7.0)
@@ -103,7 +104,7 @@ ALL = (
         kind="score",
         date="2026-11-22",
         space=SPACE.version,
-        reported=ReportedScore(benchmark="x", score=0.7, sd=0.05, tasks=("x/*",)),
+        reported=ReportedScore(benchmark="x", score=0.7),
     ),
     source("logs:2", (), kind="logs", summary=summarise(SPACE, answers(80, 3))),
 )
@@ -112,8 +113,21 @@ ALL = (
 @pytest.fixture(autouse=True)
 def _benchmark(monkeypatch):
     """The toy space's items are in no table: the first forty are the benchmark x."""
-    monkeypatch.setattr(
-        evidence, "benchmark_items", lambda space, tasks: np.arange(40) if space and tasks else None
+    monkeypatch.setattr(evidence, "score_model", lambda space: reading_x(space, sd=0.2))
+
+
+def reading_x(space, *, sd: float) -> ScoreModel:
+    """A score model of one benchmark with items; ``sd`` in logits."""
+    k = space.n_dims
+    return ScoreModel(
+        benchmarks=("x",),
+        loading=np.zeros((1, k)),
+        offset=np.zeros(1),
+        uncertainty=np.zeros((1, k + 1, k + 1)),
+        variance=np.array([sd**2]),
+        shared_variance=np.full(k, sd**2),
+        n_models=np.ones(1),
+        links={"x": Link(items=space.calibrated.items.take(np.arange(40)), offset_sd=0.3)},
     )
 
 
@@ -170,18 +184,23 @@ def test_a_thousand_answers_to_one_kind_tell_no_more_than_its_shared_error_allow
     assert kinds.posterior.sd[0] < 0.7 * many.posterior.sd[0]
 
 
-def test_a_reported_score_pulls_the_mean_accuracy_to_it():
+def test_a_reported_score_pulls_the_mean_accuracy_to_it(monkeypatch):
     items = SPACE.calibrated.items.take(np.arange(40))
-    for score in (0.2, 0.5, 0.9):
-        exact = dataclasses.replace(
-            ALL[3], reported=ReportedScore(benchmark="x", score=score, sd=1e-3, tasks=("x/*",))
-        )
-        told = mean_accuracy(items, placed(exact).posterior.mean)[0]
-        assert told == pytest.approx(score, abs=0.01)
-        vague = dataclasses.replace(
-            ALL[3], reported=ReportedScore(benchmark="x", score=score, sd=10.0, tasks=("x/*",))
-        )
-        np.testing.assert_allclose(placed(vague).posterior.mean, placed().posterior.mean, atol=0.02)
+    for score in (0.3, 0.5, 0.7):
+        told = dataclasses.replace(ALL[3], reported=ReportedScore(benchmark="x", score=score))
+        monkeypatch.setattr(evidence, "score_model", lambda space: reading_x(space, sd=1e-3))
+        exact = mean_accuracy(items, placed(told).posterior.mean)[0]
+        assert exact == pytest.approx(score, abs=0.02)
+        monkeypatch.setattr(evidence, "score_model", lambda space: reading_x(space, sd=50.0))
+        vague = placed(told).posterior.mean
+        np.testing.assert_allclose(vague, placed().posterior.mean, atol=0.02)
+
+
+def test_a_score_that_the_space_cannot_read_changes_nothing():
+    unread = dataclasses.replace(ALL[3], reported=ReportedScore(benchmark="y", score=0.9))
+    found = placed(unread)
+    assert (found.n_reported, placed(ALL[3]).n_reported) == (0, 1)
+    same(found, placed())
 
 
 def test_a_summary_stands_for_its_answers():
@@ -241,4 +260,4 @@ def test_a_score_outside_0_to_1_is_refused(score):
     with pytest.raises(InputError, match="wanted 0 to 1"):
         Answer(ref="q", score=score)
     with pytest.raises(InputError, match="from 0 to 1"):
-        ReportedScore(benchmark="x", score=score, sd=0.1, tasks=())
+        ReportedScore(benchmark="x", score=score)

@@ -265,6 +265,7 @@ class GymSource:
             input_tokens=(np.array(chars) + len(self.system)) / CHARS_PER_TOKEN,
             log_length=np.array([place.task.log_length for place in self._places]),
             keys=tuple(place.key for place in self._places),
+            as_read=items_as_read(space, positions, others),
         )
         self.published: BoolArray = np.array([bool(place.key) for place in self._places])
         self.targets: Targets | None = None
@@ -332,6 +333,25 @@ def generator_item(space: LatentSpace, at: IntArray, kind: str) -> PredictedItem
     return predicted_items(means, [kind], space)[0]
 
 
+def items_as_read(
+    space: LatentSpace, positions: Sequence[int], others: Sequence[PredictedItem]
+) -> ItemParameters:
+    """What `joined_items` joins, calibrated items as if they had never been answered."""
+    expected = space.calibrated.expected.take(np.asarray(positions, dtype=np.int64))
+    told = space.calibrated.items.effect_covariance
+    larger = np.trace(expected.effect_covariance) / max(float(np.trace(told)), 1e-12)
+    rest = joined_items(space, [], others)
+    stack = np.concatenate
+    return ItemParameters(
+        discrimination=stack([expected.discrimination, rest.discrimination]),
+        intercept=stack([expected.intercept, rest.intercept]),
+        guessing=stack([expected.guessing, rest.guessing]),
+        effect_scale=stack([expected.effect_scale * np.float32(larger), rest.effect_scale]),
+        shift_variance=stack([expected.shift_variance, rest.shift_variance]),
+        effect_covariance=told,
+    )
+
+
 def _ref(place: _Place) -> str:
     """Generator, settings, seed and place of a prompt, in one word."""
     half = place.task.name.split("/")[1].removeprefix("rg_")
@@ -392,9 +412,8 @@ class FolderSource:
         at = calibrated_index(space).find(digest_array(digests)[:, 0])
         self._calibrated = at >= 0
         known, foreign = np.flatnonzero(self._calibrated), np.flatnonzero(~self._calibrated)
-        items = joined_items(
-            space, [int(p) for p in at[known]], [self._predicted[int(i)] for i in foreign]
-        )
+        positions, others = at[known].tolist(), [self._predicted[int(i)] for i in foreign]
+        items, plain = (make(space, positions, others) for make in (joined_items, items_as_read))
         order = np.argsort(np.concatenate([known, foreign]), kind="stable")
         domains = tuple(space.predictor.domains[int(d)] for d in readings.domain)
         # Bytes, not characters: other scripts take more tokens a character.
@@ -412,6 +431,7 @@ class FolderSource:
             input_tokens=(chars + len(self.system)) / CHARS_PER_TOKEN,
             log_length=readings.log_length.astype(np.float64),
             keys=tuple(key_of(digest) for digest in digests),
+            as_read=plain.take(order),
         )
         self.published: BoolArray = np.ones(len(kept), dtype=np.bool_)
         self.targets: Targets | None = Targets(
@@ -491,4 +511,5 @@ __all__ = [
     "GymSource",
     "asked",
     "generator_item",
+    "items_as_read",
 ]

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from zerorouter.arrays import BoolArray, Float32Array, Float64Array, IntArray
-from zerorouter.card_only import read_scores
 from zerorouter.data.importing import data_digest
 from zerorouter.data.reading import read_folders
 from zerorouter.data.responses import ModelRow, ResponseMatrix
@@ -18,7 +17,7 @@ from zerorouter.evaluation.contracts import Labels, PromptSet, Published
 from zerorouter.fitting import as_requests
 from zerorouter.fitting.records import SHORTEST_ANSWER_CHARS
 from zerorouter.linking import RespondentCard, load_aliases, respondent_cards
-from zerorouter.onboarding.benchmarks import published_beside
+from zerorouter.onboarding.benchmarks import published_beside, read_published
 from zerorouter.predict.encoders import Encoder, StaticEncoder
 from zerorouter.predict.features import FeatureReader
 from zerorouter.predict.prompt import CHARS_PER_TOKEN
@@ -82,13 +81,11 @@ def load_benchmark(folder: Path, encoders: Mapping[str, Encoder] | None = None) 
     table = published_beside(folder)
     if table is None:
         return benchmark
-    scores, cards = read_scores(folder)
     return replace(
         benchmark,
         digest=hashlib.sha256(benchmark.digest.encode() + table.read_bytes()).hexdigest(),
         published=Published(
-            matrix=scores,
-            cards=cards,
+            matrix=read_published(table, load_aliases()),
             tasks=tuple(f"{benchmark.name}/{task}" for task in benchmark.task_names),
         ),
     )

@@ -108,27 +108,16 @@ class Published:
     """Published benchmark scores, for the one method that reads them beside answers.
 
     Attributes:
-        matrix: Scores of R models, whether they are in the data set or not.
-        cards: (R,) what is known of these models.
+        matrix: Scores of models, whether they are in the data set or not.
         tasks: Name of each stratum of the training set, as ``data set/task``.
     """
 
     matrix: ScoreMatrix
-    cards: tuple[RespondentCard, ...]
     tasks: tuple[str, ...]
 
     def without(self, models: Sequence[str]) -> Published:
         """The same with the rows of these models taken out."""
-        gone = frozenset(models)
-        return Published(
-            matrix=self.matrix.without(models),
-            cards=tuple(
-                card
-                for card, name in zip(self.cards, self.matrix.models, strict=True)
-                if name not in gone
-            ),
-            tasks=self.tasks,
-        )
+        return Published(matrix=self.matrix.without(models), tasks=self.tasks)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -311,7 +311,7 @@ def _code_digest() -> str:
     for name in (
         *(f"evaluation/{name}.py" for name in _MAKING),
         *("onboarding/published.py", "onboarding/benchmarks.py", "assets/benchmarks.yaml"),
-        *("card_only.py", "covariates.py"),
+        "covariates.py",
     ):
         digest.update((package / name).read_bytes())
     return digest.hexdigest()

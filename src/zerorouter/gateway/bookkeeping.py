@@ -39,6 +39,13 @@ class Bookkeeping(Protocol):
             KeyRefusedError: No such key.
         """
 
+    def check(self) -> None:
+        """Refuse a request without a key while its row could not be kept.
+
+        Raises:
+            StorageFullError: So it is.
+        """
+
     def reserve(
         self, record: RequestRecord, key: VirtualKey, *, worst_usd: float | None, tokens: int
     ) -> None:
@@ -87,6 +94,9 @@ class OpenBooks:
         """Everyone is welcome; the secret is thrown away."""
         del secret
         return None
+
+    def check(self) -> None:
+        """Nothing is kept."""
 
     def reserve(
         self, record: RequestRecord, key: VirtualKey, *, worst_usd: float | None, tokens: int
@@ -137,6 +147,10 @@ class KeptBooks:
         if not self.has_keys:
             return None
         return self._books.keys.authenticate(secret, mono_ns=time.monotonic_ns())
+
+    def check(self) -> None:
+        """See `Bookkeeping.check`."""
+        self._books.ledger.check()
 
     def reserve(
         self, record: RequestRecord, key: VirtualKey, *, worst_usd: float | None, tokens: int

@@ -110,6 +110,8 @@ class Visit:
         record.policy = None if found.decision is None else found.decision.policy
         if key is not None:
             self._reserve(setup, request, found.model, key)
+        else:
+            gateway.books.check()
         record.overhead_s = monotonic() - ready
         reserved_for = found.model
 

@@ -27,12 +27,16 @@ class Candidates:
 
     Attributes:
         refs: (N,) names.
-        items: Their parameters.
+        items: Their parameters, as answers to them will be judged.
         strata: (N,) group of each, for stratified choice and the report.
         domains: (N,) domain of each.
         input_tokens: (N,) expected tokens of the request.
         log_length: (N,) shared level of log output lengths.
         keys: (N,) keys of the questions where they are known before the text is made; else "".
+        as_read: Their parameters as their text alone tells; None where nothing else is known. By
+            these they are chosen: among thousands of calibrated items the most informative are
+            those whose discrimination was overestimated, and an ability placed by them is told
+            with more certainty than there is (docs/results/onboarding.md).
     """
 
     refs: tuple[str, ...]
@@ -42,6 +46,7 @@ class Candidates:
     input_tokens: Float64Array
     log_length: Float64Array
     keys: tuple[str, ...]
+    as_read: ItemParameters | None = None
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -135,7 +140,7 @@ def choose(
     """
     eligible = open_ & candidates.sound()
     return select_anchors(
-        candidates.items,
+        candidates.items if candidates.as_read is None else candidates.as_read,
         min(n, int(eligible.sum())),
         prior_mean=mean,
         prior_covariance=covariance,

@@ -18,10 +18,13 @@ a model more surely than :math:`\Omega` allows. :math:`v` is one point of the sc
 near 0 and 1.
 
 Loadings and offsets are fitted by expectation and maximisation over a matrix of published scores,
-jointly with the abilities: those of respondents of the space enter at their posterior, those of
-others at their card's prior. It is a linear factor analysis with partly known factors (Rubin &
-Thayer 1982); small samples are shrunk towards what benchmarks have in common, and what is left
-uncertain of a loading widens the pseudo-observation.
+jointly with the abilities: a linear factor analysis with partly known factors (Rubin & Thayer
+1982). Respondents of the space enter at their posterior and come first: benchmarks that enough of
+them have published are fitted on them alone. Other models then enter at their card's prior, are
+placed by those benchmarks, and tell the loadings of the rest; were they to have a say in the
+first step, what cards get wrong of all of them would pass into the offsets
+(docs/results/scores.md). Small samples are shrunk towards what benchmarks have in common, and what is left uncertain of a
+loading widens the pseudo-observation.
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ LOADING_MEAN, LOADING_SD, SPECIFIC_SD = 1.0, 0.5, 0.3
 LOADING_WEIGHT = 5.0  # benchmarks that the prior of the mean loading counts for
 OFFSET_SD = 2.0  # of a learned benchmark
 VARIANCE, VARIANCE_WEIGHT = 0.15, 4.0  # of one score around its benchmark, and its observations
+TAILS = 3.0  # variance over scale of a card's Student prior of 3 degrees of freedom
 SHARED_VARIANCE, SHARED_WEIGHT = 0.15, 5.0  # of delta in each dimension, and its models
 
 
@@ -252,7 +256,7 @@ def fit_scores(
         matrix: (M, B) scores.
         means: (M, K) abilities: posterior means of respondents, prior means of other models.
         covariances: (M, K, K) theirs.
-        known: (M,) whether a model is a respondent; the shared variance is told by these alone.
+        known: (M,) whether a model is a respondent.
         links: Items of linked benchmarks. One without any score keeps its prior.
 
     Raises:
@@ -264,26 +268,38 @@ def fit_scores(
             f"published scores of {matrix.scores.shape[0]} models and abilities of {m}; wanted as "
             "many abilities, covariances and flags as rows of the matrix"
         )
-    linked = dict(links or {})
+    told = np.asarray(known, dtype=np.bool_)
+    centre, scale = np.asarray(means, np.float64), np.asarray(covariances, np.float64)
+    if told.all() or not told.any():
+        return _fitted(matrix, centre, scale, dict(links or {}))
+    others = [name for name, is_known in zip(matrix.models, told, strict=True) if not is_known]
+    first = _fitted(matrix.without(others), centre[told], scale[told], dict(links or {}))
+    wide = np.where(told[:, None, None], scale, TAILS * scale)
+    return _fitted(matrix, centre, wide, dict(links or {}), first)
+
+
+def _fitted(
+    matrix: ScoreMatrix,
+    means: Float64Array,
+    covariances: Float64Array,
+    links: Mapping[str, Link],
+    first: ScoreModel | None = None,
+) -> ScoreModel:
+    """A fit over all models alike; what ``first`` knows stays as it is."""
     counts = dict(
         zip(matrix.benchmarks, (~np.isnan(matrix.scores)).sum(axis=0).tolist(), strict=True)
     )
     names = tuple(
         name
-        for name in sorted({*matrix.benchmarks, *linked})
-        if name in linked or counts[name] >= LEAST_MODELS
+        for name in sorted({*matrix.benchmarks, *links})
+        if name in links or counts[name] >= LEAST_MODELS
     )
-    scores = np.full((m, len(names)), np.nan)
+    scores = np.full((len(matrix.models), len(names)), np.nan)
     for b, name in enumerate(names):
         if name in matrix.benchmarks:
             scores[:, b] = matrix.scores[:, matrix.benchmarks.index(name)]
     return _Fitting(
-        names=names,
-        scores=scores,
-        means=np.asarray(means, dtype=np.float64),
-        covariances=np.asarray(covariances, dtype=np.float64),
-        known=np.asarray(known, dtype=np.bool_),
-        links=linked,
+        names=names, scores=scores, means=means, covariances=covariances, links=links, first=first
     ).run()
 
 
@@ -305,8 +321,8 @@ class _Fitting:
     scores: Float64Array
     means: Float64Array
     covariances: Float64Array
-    known: BoolArray
     links: Mapping[str, Link]
+    first: ScoreModel | None
 
     def run(self) -> ScoreModel:
         m, k = self.means.shape
@@ -317,7 +333,7 @@ class _Fitting:
         target = np.log(clipped) - np.log1p(-clipped)
         rounding = rounding_variance(clipped)
         linked = np.array([name in self.links for name in self.names], dtype=np.bool_)
-        told = self.known & (seen.sum(axis=1) > 1)
+        told = seen.sum(axis=1) > 1
         x = self.means.copy()  # what scores show of each model, theta + delta
         spread = np.zeros((m, k, k))
         state = _State(
@@ -331,14 +347,14 @@ class _Fitting:
         state.loading[~linked] = state.centre
         for b in range(n):
             rows = seen[:, b]
-            if linked[b] or not rows.any():
-                continue
-            state.offset[b] = np.mean(target[rows, b] - x[rows] @ state.loading[b])
+            if not linked[b] and rows.any():
+                state.offset[b] = np.mean(target[rows, b] - x[rows] @ state.loading[b])
+        fixed = self._take_over(state)
         for _ in range(ROUNDS):
             self._expect(state, target, rounding, seen, x, spread)
             values, slopes = self._read(x, state.loading, state.offset)
             own = np.zeros(n)
-            for b in range(n):
+            for b in np.flatnonzero(~fixed).tolist():
                 rows = np.flatnonzero(seen[:, b])
                 if linked[b]:
                     free = target[rows, b] - (values[rows, b] - state.offset[b])
@@ -353,13 +369,18 @@ class _Fitting:
                 # What rounding explains of a residual is not the benchmark's own.
                 share = state.variance[b] / (state.variance[b] + rounding[rows, b])
                 own[b] = float((share**2 * squares + (1 - share) * state.variance[b]).sum())
-            pooled = (own.sum() + VARIANCE_WEIGHT * VARIANCE) / (counts.sum() + VARIANCE_WEIGHT)
-            state.variance = (own + VARIANCE_WEIGHT * pooled) / (counts + VARIANCE_WEIGHT)
+            free_counts = np.where(fixed, 0.0, counts)
+            pooled = (own.sum() + VARIANCE_WEIGHT * VARIANCE) / (
+                free_counts.sum() + VARIANCE_WEIGHT
+            )
+            found = (own + VARIANCE_WEIGHT * pooled) / (counts + VARIANCE_WEIGHT)
+            state.variance = np.where(fixed, state.variance, found)
             general = state.loading[~linked, 0]
             state.centre[0] = (general.sum() + LOADING_WEIGHT * LOADING_MEAN) / (
                 len(general) + LOADING_WEIGHT
             )
-            state.shared = self._shared(state.shared, told, x, spread)
+            if self.first is None:
+                state.shared = self._shared(state.shared, told, x, spread)
         return ScoreModel(
             benchmarks=self.names,
             loading=state.loading,
@@ -370,6 +391,24 @@ class _Fitting:
             n_models=counts,
             links=dict(self.links),
         )
+
+    def _take_over(self, state: _State) -> BoolArray:
+        """(B,) benchmarks that an earlier fit settled; their figures are copied."""
+        fixed = np.zeros(len(self.names), dtype=np.bool_)
+        if self.first is None:
+            return fixed
+        state.shared = self.first.shared_variance
+        for b, name in enumerate(self.names):
+            # One without scores in the earlier fit was left at its prior there.
+            if name not in self.first.benchmarks:
+                continue
+            at = self.first.benchmarks.index(name)
+            if self.first.n_models[at] >= LEAST_MODELS:
+                fixed[b] = True
+                state.loading[b], state.offset[b] = self.first.loading[at], self.first.offset[at]
+                state.uncertainty[b] = self.first.uncertainty[at]
+                state.variance[b] = self.first.variance[at]
+        return fixed
 
     def _expect(
         self,

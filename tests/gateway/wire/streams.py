@@ -194,3 +194,47 @@ MESSAGE_TOOLS = [
     },
     {"type": "message_stop"},
 ]
+
+MESSAGE_TEXT = [
+    {
+        "type": "message_start",
+        "message": {
+            "id": "msg_lake8",
+            "type": "message",
+            "role": "assistant",
+            "model": "sonata-3",
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 30, "cache_read_input_tokens": 64, "output_tokens": 1},
+        },
+    },
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": "The lake is "},
+    },
+    {"type": "ping"},
+    {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": "212 m deep – über alles."},
+    },
+    {"type": "content_block_stop", "index": 0},
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"},
+        "usage": {"output_tokens": 9},
+    },
+    {"type": "message_stop"},
+]
+
+CHAT_ERROR = [
+    *CHAT_TEXT[:2],
+    {"error": {"message": "the model is out of room", "type": "server_error", "code": None}},
+]
+MESSAGE_ERROR = [
+    *MESSAGE_TEXT[:3],
+    {"type": "error", "error": {"type": "overloaded_error", "message": "too many callers"}},
+]

@@ -10,8 +10,11 @@ from openai.types.chat import ChatCompletionChunk
 from pydantic import TypeAdapter
 
 from gateway.wire.streams import (
+    CHAT_ERROR,
     CHAT_TEXT,
     CHAT_TOOLS,
+    MESSAGE_ERROR,
+    MESSAGE_TEXT,
     MESSAGE_TOOLS,
     chat_bytes,
     chat_chunk,
@@ -39,6 +42,21 @@ CASES = {
         MessagesToChatStream,
         {"created": 1790000000, "include_usage": True},
         message_bytes(MESSAGE_TOOLS),
+    ),
+    "messages_text_as_chat.txt": (
+        MessagesToChatStream,
+        {"created": 1790000000},
+        message_bytes(MESSAGE_TEXT),
+    ),
+    "chat_error_as_messages.txt": (
+        ChatToMessagesStream,
+        {},
+        chat_bytes(CHAT_ERROR, done=False),
+    ),
+    "messages_error_as_chat.txt": (
+        MessagesToChatStream,
+        {"created": 1790000000},
+        message_bytes(MESSAGE_ERROR),
     ),
 }
 
@@ -111,8 +129,9 @@ def test_the_official_anthropic_package_takes_every_event(name):
             assert ANTHROPIC_EVENT.validate_python(told).type == event
 
 
-def test_the_official_openai_package_takes_every_chunk():
-    told = [data for _, data in parse(golden("messages_tools_as_chat.txt"))]
+@pytest.mark.parametrize("name", ["messages_tools_as_chat.txt", "messages_text_as_chat.txt"])
+def test_the_official_openai_package_takes_every_chunk(name):
+    told = [data for _, data in parse(golden(name))]
     assert told.pop() == "[DONE]"
     for data in told:
         OPENAI_CHUNK.validate_python(data)

@@ -130,7 +130,7 @@ def test_killed_workers_lose_nothing_that_was_acknowledged_and_are_replaced(
     for thread in threads:
         thread.start()
     request.addfinalizer(stop.set)
-    seen = 0.0
+    until(lambda: len(served.pids()) == 2)
     for worker in (0, 1, 0):
         before = len(acknowledged)
         until(lambda before=before: len(acknowledged) > before + 30)
@@ -218,10 +218,29 @@ def test_a_stop_lets_streams_end_and_takes_nothing_new(
 
 def test_workers_without_a_supervisor_stop(serve: Start) -> None:
     served = serve()
+    until(lambda: len(served.pids()) == 2)
     pids = list(served.pids().values())
-    assert len(pids) == 2
     served.process.kill()
     until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_a_session_is_known_to_all_workers(serve: Start) -> None:
+    """What is in a model's prompt cache is expected to cost less, whoever is asked next."""
+    served = serve()
+    ask = [{"role": "system", "content": "To be read first. " * 4_000}, *ASK]
+    body = {"model": "zerorouter/auto", "messages": ask}
+    body["zerorouter"] = {"session_id": "s", "allow": [MINI]}
+
+    def expected_usd() -> float:
+        answer = fetch(f"{served.url}/v1/chat/completions", body)
+        assert answer.status == 200, answer.body
+        return float(answer.headers["x-zerorouter-expected-cost-usd"])
+
+    cold = expected_usd()
+    time.sleep(0.5)
+    assert max(expected_usd() for _ in range(12)) < cold
+    assert served.metric("zerorouter_sessions") == 1
+    assert served.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -282,8 +301,8 @@ def test_one_that_dies_again_and_again_is_started_ever_later() -> None:
 def test_a_connection_that_waits_for_a_dead_worker_is_served_by_the_next(serve: Start) -> None:
     served = serve()
     host, port = served.url.removeprefix("http://").split(":")
-    pids = served.pids()
-    for pid in pids.values():
+    until(lambda: len(served.pids()) == 2)
+    for pid in served.pids().values():
         os.kill(pid, signal.SIGKILL)
     waiting = [socket.create_connection((host, int(port))) for _ in range(8)]
     for one in waiting:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from routing.assignment.batches import batch, budget, ends
 from zerorouter.errors import InfeasibleError, InputError
 from zerorouter.routing.assignment.assigning import assign
+from zerorouter.routing.assignment.offering import OWN_SD_LOG, cost_errors_of
 from zerorouter.routing.assignment.offers import Bounds
 from zerorouter.routing.assignment.spend import CostErrors, SpendSums, inflation, spend_of
 
@@ -206,3 +207,19 @@ def test_on_real_dollars_the_realised_spend_keeps_the_budget(records_dir):
     assert kept >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / draws)
     assert used > 0.95
     assert used > each + 0.1
+
+
+# -- how far a router's own costs may be off ----------------------------------------------------
+
+
+def test_foreign_prompts_may_be_off_together_and_calibrated_ones_hardly():
+    sd = np.full(4, 0.4)
+    near = cost_errors_of(sd, [0, 2], np.linspace(0.2, 1.0, 50))
+    half = cost_errors_of(sd, [0, 2], np.repeat([0.0, 0.8], 25))
+    far = cost_errors_of(sd, [0, 2], np.zeros(50))
+    assert near.common_sd < half.common_sd < far.common_sd
+    assert near.model_sd < half.model_sd < far.model_sd
+    assert np.array_equal(near.own_sd, sd[:2])
+    unknown = cost_errors_of(None, [0, 2])
+    assert unknown.common_sd == far.common_sd
+    assert unknown.own_sd == OWN_SD_LOG

@@ -17,7 +17,6 @@ from zerorouter.evaluation.contracts import (
     Settings,
     TrainingSet,
 )
-from zerorouter.linking import RespondentCard
 from zerorouter.onboarding.benchmarks import load_benchmarks
 from zerorouter.onboarding.published import Link, ScoreModel, fit_scores, sample_of_items
 
@@ -30,9 +29,6 @@ class ZeroRouterScores(ZeroRouter):
     How scores read an ability is fitted inside the split, on the scores of the calibration models
     alone, whose abilities are those of the split's own space; items of benchmarks are those of the
     training prompts. What is published of a newcomer is what it brings, and teaches nothing.
-
-    Settings: ``unrecorded``, whether models without records take part in the fit where their cards
-    put them (False; the shipped score model has them, since it has no newcomers to be fair to).
     """
 
     id: ClassVar[str] = "zerorouter_scores"
@@ -45,8 +41,7 @@ class ZeroRouterScores(ZeroRouter):
         assert isinstance(fitted, FittedZeroRouter)
         model = None
         if data.published is not None:
-            unrecorded = bool(settings.get("unrecorded", False))
-            model = score_model_of(fitted, data.published, unrecorded=unrecorded)
+            model = _score_model(fitted, data.published)
         return FittedZeroRouterScores(**vars(fitted), score_model=model)
 
 
@@ -72,34 +67,20 @@ class FittedZeroRouterScores(FittedZeroRouter):
         return centre, scale
 
 
-def score_model_of(
-    fitted: FittedZeroRouter, published: Published, *, unrecorded: bool
-) -> ScoreModel:
-    """Loadings fitted on the calibration models.
-
-    Args:
-        fitted: The split's space.
-        published: Published scores, those of newcomers left out.
-        unrecorded: Whether models that are not in the records take part.
-    """
+def _score_model(fitted: FittedZeroRouter, published: Published) -> ScoreModel:
+    """Loadings fitted on the calibration models alone."""
     at = {card.id: i for i, card in enumerate(fitted.models)}
-    matrix, cards = published.matrix, published.cards
-    if not unrecorded:
-        gone = [name for name in matrix.models if name not in at]
-        published = published.without(gone)
-        matrix, cards = published.matrix, published.cards
-    # A model's own card is better than that of the table of scores where the records have one.
-    known = [name in at for name in matrix.models]
-    best: list[RespondentCard] = [
-        fitted.models[at[name]] if name in at else card
-        for name, card in zip(matrix.models, cards, strict=True)
-    ]
-    means, covariances = fitted.by_card(best)
-    for i, name in enumerate(matrix.models):
-        if name in at:
-            means[i] = fitted.abilities.mean[at[name]]
-            covariances[i] = fitted.abilities.covariance[at[name]]
-    return fit_scores(matrix, means, covariances, known, _links(fitted, published))
+    matrix = published.matrix
+    matrix = matrix.without([name for name in matrix.models if name not in at])
+    rows = np.array([at[name] for name in matrix.models], dtype=np.int64)
+    abilities = fitted.abilities
+    return fit_scores(
+        matrix,
+        abilities.mean[rows],
+        abilities.covariance[rows],
+        [True] * len(rows),
+        _links(fitted, published),
+    )
 
 
 def _links(fitted: FittedZeroRouter, published: Published) -> dict[str, Link]:

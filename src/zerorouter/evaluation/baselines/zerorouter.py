@@ -23,6 +23,7 @@ from zerorouter.evaluation.contracts import (
 from zerorouter.evaluation.costs import MeanCosts
 from zerorouter.fitting.core import Fitted, fit
 from zerorouter.fitting.evidence import Evidence, FittingSettings
+from zerorouter.fitting.lengths import length_prior, style_of
 from zerorouter.irt.ability import ability_posterior
 from zerorouter.irt.leanings import with_leanings
 from zerorouter.irt.model import Abilities, ItemParameters, Panel
@@ -30,10 +31,10 @@ from zerorouter.irt.population import DEGREES_OF_FREEDOM
 from zerorouter.linking import RespondentCard
 from zerorouter.predict.features import PromptFeatures
 from zerorouter.predict.items import Accuracy
-from zerorouter.predict.tokens import LengthProfile
+from zerorouter.predict.tokens import length_posterior
+from zerorouter.space import AnswerStyle
 
 FOLDS = 3
-LENGTH_PRIOR_CELLS = 5.0
 
 
 class ZeroRouter(Method):
@@ -80,9 +81,7 @@ class ZeroRouter(Method):
             training=data,
             models=data.models,
             labels=data.labels,
-            offset=fitted.styles.offset.astype(np.float64),
-            slope=fitted.styles.slope.astype(np.float64),
-            sd=fitted.styles.sd.astype(np.float64),
+            styles=fitted.styles,
             embedding=self.embedding,
             accuracy=self.accuracy,
         )
@@ -113,9 +112,7 @@ class FittedZeroRouter(FittedMethod):
         training: What it was fitted to; anchors refer to its prompts.
         models: Cards of all known models.
         labels: Their labels on the training prompts.
-        offset: (M,) log-length offsets.
-        slope: (M,) of log length on difficulty.
-        sd: (M,) of the residual log length.
+        styles: Answer lengths of all known models.
         embedding: Which embedding it reads.
         accuracy: How item parameters are read.
     """
@@ -125,9 +122,7 @@ class FittedZeroRouter(FittedMethod):
     training: TrainingSet
     models: tuple[RespondentCard, ...]
     labels: Labels
-    offset: Float64Array
-    slope: Float64Array
-    sd: Float64Array
+    styles: AnswerStyle
     embedding: str | None
     accuracy: Accuracy
 
@@ -136,9 +131,11 @@ class FittedZeroRouter(FittedMethod):
         predictor = self.fitted.predictor
         readings = predictor.read(_features(prompts, self.embedding), self.accuracy)
         panel = Panel.of(self.abilities, predictor.effect_covariance)
-        profile = LengthProfile(offset=self.offset + self.sd**2 / 2, slope=self.slope)
-        difficulty = self._difficulty(readings.items)
-        tokens = profile.expected_tokens(readings.log_length.astype(np.float64), difficulty)
+        tokens = self.styles.profile().expected_tokens(
+            readings.log_length.astype(np.float64),
+            self._difficulty(readings.items),
+            readings.items.facets,
+        )
         means = MeanCosts(self.models, self.labels)
         cost = prompts.input_tokens[:, None] * means.input_usd + tokens * means.output_usd
         forecast = panel.forecast(readings.items)
@@ -152,8 +149,9 @@ class FittedZeroRouter(FittedMethod):
         """Place newcomers by their cards and anchors."""
         centre, scale = self.prior(newcomers)
         items = self.fitted.calibration.items
-        level = self._levels()
-        means, covariances, offsets = [], [], []
+        level, difficulty = self._levels()
+        prior_of_lengths = length_prior(self.fitted.styles, self.training.models)
+        means, covariances, styles = [], [], self.styles
         for i in range(len(newcomers.models)):
             posterior = ability_posterior(
                 items,
@@ -164,9 +162,15 @@ class FittedZeroRouter(FittedMethod):
             )
             means.append(posterior.mean)
             covariances.append(posterior.covariance)
-            off = np.log(np.maximum(newcomers.labels.output_tokens[i], 1.0)) - level
-            known = off[~np.isnan(off)]
-            offsets.append(float(known.sum() / (len(known) + LENGTH_PRIOR_CELLS)))
+            lengths = length_posterior(
+                prior_of_lengths,
+                np.log(np.maximum(newcomers.labels.output_tokens[i], 1.0)),
+                level,
+                difficulty,
+                family=newcomers.models[i].family,
+                reasoning=newcomers.models[i].reasoning,
+            )
+            styles = styles.joined(style_of(lengths))
         arrived = with_leanings(
             self.fitted.expected,
             Abilities(
@@ -176,15 +180,12 @@ class FittedZeroRouter(FittedMethod):
             newcomers.labels.scores,
             self.fitted.leaning_variance,
         )
-        n = len(newcomers.models)
         return replace(
             self,
             abilities=self.abilities.joined(arrived),
             models=self.models + newcomers.models,
             labels=self.labels.stacked(newcomers.labels),
-            offset=np.append(self.offset, offsets),
-            slope=np.append(self.slope, np.full(n, float(np.mean(self.slope)))),
-            sd=np.append(self.sd, np.full(n, float(np.median(self.sd)))),
+            styles=styles,
         )
 
     def prior(self, newcomers: Newcomers) -> tuple[Float64Array, Float64Array]:
@@ -203,10 +204,13 @@ class FittedZeroRouter(FittedMethod):
         out: Float64Array = np.clip((mean - items.intercept.astype(np.float64)) / sd, -3.0, 3.0)
         return out
 
-    def _levels(self) -> Float64Array:
-        """(N,) predicted log-length levels of the training prompts."""
+    def _levels(self) -> tuple[Float64Array, Float64Array]:
+        """(N,) log-length levels of the training prompts, as read, and (N,) their difficulty."""
         features = _features(self.training.prompts, self.embedding)
-        return self.fitted.predictor.read(features).log_length.astype(np.float64)
+        return (
+            self.fitted.predictor.read(features).log_length.astype(np.float64),
+            self._difficulty(self.fitted.calibration.items),
+        )
 
 
 def _features(prompts: PromptSet, embedding: str | None) -> PromptFeatures:

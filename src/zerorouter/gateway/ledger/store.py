@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -155,9 +156,37 @@ class Store:
             (t.admin, [row for (kind, _), row in rows.items() if kind == "admin"]),
         ):
             if found:
-                connection.execute(table.insert(), _fitted(table, found))
+                self._insert_into(connection, table, found)
         if requests:
             self._add_to_daily(connection, requests)
+
+    def _insert_into(
+        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        if self.dialect != "sqlite":
+            connection.execute(table.insert(), _fitted(table, rows))
+            return
+        # A gateway's rows are stored on the core that serves: what SQLAlchemy does to each row's
+        # parameters would cost twice what SQLite does.
+        statement = str(table.insert().compile(self._engine))
+        booleans = [i for i, c in enumerate(table.columns) if c.type.python_type is bool]
+        names = [column.name for column in table.columns]
+        whole = itemgetter(*names)
+        found = []
+        for row in rows:
+            try:
+                values = whole(row)
+            except KeyError:  # of an older version's journal
+                values = tuple([row.get(name) for name in names])
+            for value in values:
+                if type(value) is str and "\0" in value:
+                    values = tuple([_clean(one) for one in values])
+                    break
+            for at in booleans:
+                if values[at] not in (None, True, False):
+                    raise TypeError(f"{table.name}: a flag that is neither true nor false")
+            found.append(values)
+        connection.exec_driver_sql(statement, found)
 
     def _already_there(
         self, connection: Connection, rows: Iterable[tuple[str, str]]
@@ -178,19 +207,11 @@ class Store:
         return there
 
     def _add_to_daily(self, connection: Connection, requests: Sequence[Mapping[str, Any]]) -> None:
-        sums: dict[tuple[str, ...], dict[str, Any]] = {}
+        groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
         for row in requests:
-            group = tuple(str(row.get(name) or "").replace("\0", "�") for name in GROUP)
-            total = sums.setdefault(group, dict.fromkeys(SUMS, 0))
-            for name, field in SUMS.items():
-                if field is not None:
-                    total[name] += row.get(field) or 0
-            for name, field in COUNTED.items():
-                total[name] += row.get(field) is not None
-            total["requests"] += 1
-            total["failures"] += row.get("outcome", "ok") != "ok"
-            total["attempts"] += len(row.get("attempts", ()))
-            total["unpriced"] += row.get("cost_nusd") is None
+            group = tuple([_clean(str(row.get(name) or "")) for name in GROUP])
+            groups.setdefault(group, []).append(row)
+        sums = {group: _sums(rows) for group, rows in groups.items()}
         table = self._tables.daily
         if self.dialect == "postgresql":
             from sqlalchemy.dialects.postgresql import insert
@@ -389,6 +410,22 @@ def _engine(url: str) -> Engine:
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begun)
     return engine
+
+
+def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a group of requests adds to its line of ``daily``."""
+    total: dict[str, Any] = {
+        name: sum([row.get(field) or 0 for row in rows])
+        for name, field in SUMS.items()
+        if field is not None
+    }
+    for name, field in COUNTED.items():
+        total[name] = sum([row.get(field) is not None for row in rows])
+    total["requests"] = len(rows)
+    total["failures"] = sum([row.get("outcome", "ok") != "ok" for row in rows])
+    total["attempts"] = sum([len(row.get("attempts", ())) for row in rows])
+    total["unpriced"] = sum([row.get("cost_nusd") is None for row in rows])
+    return total
 
 
 def _fitted(table: Table, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

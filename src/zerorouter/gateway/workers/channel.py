@@ -6,7 +6,7 @@ A frame is its length in bytes, four of them, the highest first, then a JSON obj
 | --- | --- |
 | ``ready`` {told}, ``failed`` {message} | ``begin`` {options} |
 | ``config`` {value}: what it serves by | |
-| ``post`` {batch: [[topic, message]]}, for the others | ``posted`` {batch} |
+| ``post`` {batch: [[topic, message]], dropped}, for the others | ``posted`` {batch} |
 | ``scrape`` {id} | ``scraped`` {id, text} |
 | ``text`` {id or null, text}: its metrics, asked for or not | ``render`` {id} |
 | ``reload`` {id} | ``reload_done`` {id, errors} |

@@ -35,6 +35,7 @@ class Member:
         count: How many there are.
 
     Attributes:
+        dropped: Messages that found no room, since the supervisor was told last.
         on_error: Told of what a handler raised.
     """
 
@@ -80,7 +81,8 @@ class Member:
         if channel.waiting_bytes > _MOST_UNREAD:
             self.dropped += len(waiting)
         else:
-            channel.send({"kind": "post", "batch": waiting})
+            channel.send({"kind": "post", "batch": waiting, "dropped": self.dropped})
+            self.dropped = 0
 
     def _handle(self, topic: str, message: Sequence[Any]) -> None:
         handler = self._handlers.get(topic)

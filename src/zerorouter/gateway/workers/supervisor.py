@@ -253,6 +253,7 @@ class Supervisor:
     def _on_frame(self, slot: _Slot, frame: Frame) -> None:
         kind = frame["kind"]
         if kind == "post":
+            self._dropped += frame["dropped"]
             self._pass_on(slot, frame["batch"])
         elif kind == "text":
             slot.text = frame["text"]
