@@ -1,70 +1,92 @@
 """What the gateway adds: requests per second, CPU time per request, latency, memory, start.
 
-    python benchmarks/bench_gateway.py [--seconds 4] [--connections 16] [--books none|kept]
+    python benchmarks/bench_gateway.py [--seconds 3] [--rounds 3] [--books kept|none]
+                                       [--litellm PYTHON] [--out FILE.md]
+    python benchmarks/bench_gateway.py --client          # our way over aiohttp and its own, alone
 
-Three processes: an upstream that writes ready-made bytes as soon as a request's body has come, the
-gateway, and a client that writes ready-made requests over kept connections. With two cores or more
-the gateway has one to itself. "per CPU s" is requests over the gateway's own CPU time, which means
-something on a busy machine too; requests per second of the wall clock do so only on a quiet one.
-Added latency is the difference to the same client calling the upstream directly.
+Wanted: wrk, which puts the load on, and a C compiler for `fast_upstream.c`, which answers. The
+gateway has the last core to itself, both others share the rest. Everything is measured in turns
+(the upstream alone, the gateway, LiteLLM's proxy, and again), and of all rounds the best stands in
+the table: on a machine that others use, too, it is the round that they disturbed least. CPU time
+is that of all threads and children of the process, and means something in any round.
+
+Added latency is the difference to wrk calling the upstream directly. A chunk's CPU time is that of
+a stream whose chunks come one at a time, two milliseconds apart, minus that of an answer in one
+piece.
+
+LiteLLM's proxy is started from the interpreter given (``scripts/prepare_litellm.py`` makes an
+environment with the pinned version), one worker, on the gateway's core, in front of the same
+upstream; without it its rows are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final
 
 import uvloop
 
 MODEL = "gpt-4o-mini-2024-07-18"
-TICKS = os.sysconf("SC_CLK_TCK")
+PACED = "paced-model"
+ROUTED = "zerorouter/auto"
+LITELLM_VERSION = "1.82.6"
+LITELLM_KEY = "sk-bench"
 N_CHUNKS = 32
+PACE_US = 2_000
+PATH = "/v1/chat/completions"
 PROMPT = (
     "A train leaves Oslo at 08:15 and travels at 84 km/h towards Bergen, 463 km away; another "
     "leaves Bergen at 09:05 at 97 km/h. When and where do they meet, and which of the two has "
     "then covered the longer way? Explain each step in a sentence, and give the answer in a box."
 )
-ROW = "{:<34} {:>9} {:>13} {:>11} {:>9} {:>9} {:>9}"
-LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+TARGETS: Final = {
+    "concrete": "7,000/s",
+    "routed": "2,500/s",
+    "routed stream": "1,800/s",
+    "concrete 1": "p50 +0.2 ms, p99 +3 ms",
+    "routed 1": "p50 +0.5 ms, p99 +3 ms",
+}
+
+# -- what the upstream says ------------------------------------------------------------------------
 
 
-# -- upstream ------------------------------------------------------------------------------------
-
-
-def _whole() -> bytes:
-    body = json.dumps(
-        {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": MODEL,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": "They meet at 11:12. " * 5},
-                    "finish_reason": "stop",
-                }
-            ],
-            "usage": {"prompt_tokens": 64, "completion_tokens": 30, "total_tokens": 94},
-        }
-    ).encode()
+def whole_answer() -> bytes:
+    """An HTTP answer in one piece."""
+    message = {"role": "assistant", "content": "They meet at 11:12. " * 5}
+    told = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": MODEL,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 64, "completion_tokens": 30, "total_tokens": 94},
+    }
+    body = json.dumps(told).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     return head % len(body) + body
 
 
-def _chunks() -> list[bytes]:
+def stream_pieces() -> list[bytes]:
+    """The head of a streamed answer, then a chunk each, the last one with the end."""
+
+    def chunked(data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
+
     def event(delta: dict[str, Any], reason: str | None = None) -> bytes:
         told = {
             "id": "chatcmpl-1",
@@ -73,286 +95,469 @@ def _chunks() -> list[bytes]:
             "model": MODEL,
             "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
         }
-        data = b"data: " + json.dumps(told).encode() + b"\n\n"
-        return b"%x\r\n%b\r\n" % (len(data), data)
+        return chunked(b"data: " + json.dumps(told).encode() + b"\n\n")
 
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
     words = [event({"content": f" word{i}"}) for i in range(N_CHUNKS - 2)]
-    done = b"data: [DONE]\n\n"
-    last = event({}, "stop") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(done), done)
-    return [event({"role": "assistant", "content": ""}), *words, last]
+    last = event({}, "stop") + chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    return [head, event({"role": "assistant", "content": ""}), *words, last]
 
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-class Upstream(asyncio.Protocol):
-    """Answers as soon as a body is whole; a stream's chunks are writes of their own."""
-
-    whole = _whole()
-    chunks = _chunks()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection."""
-        self.transport = cast(asyncio.WriteTransport, transport)
-        self.held = b""
-        self.streams: set[asyncio.Task[None]] = set()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes."""
-        self.held += data
-        end = self.held.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        match = LENGTH.search(self.held, 0, end)
-        size = end + 4 + (int(match[1]) if match else 0)
-        if len(self.held) < size:
-            return
-        is_stream = b'"stream":true' in self.held
-        self.held = self.held[size:]
-        if is_stream:
-            task = asyncio.get_running_loop().create_task(self.play())
-            self.streams.add(task)
-            task.add_done_callback(self.streams.discard)
-        else:
-            self.transport.write(self.whole)
-
-    async def play(self) -> None:
-        """Write a stream."""
-        self.transport.write(HEAD)
-        for chunk in self.chunks:
-            self.transport.write(chunk)
-            await asyncio.sleep(0)  # each chunk in a turn of its own, so that they come apart
-
-
-async def serve_upstream() -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-# -- client --------------------------------------------------------------------------------------
-
-
-class Client(asyncio.Protocol):
-    """One connection that asks again as soon as it is answered."""
-
-    def __init__(self, request: bytes, ends_at: float, waits: list[float]) -> None:
-        self.request = request
-        self.ends_at = ends_at
-        self.waits = waits
-        self.bad = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection."""
-        self.transport = cast(asyncio.WriteTransport, transport)
-        self.ask()
-
-    def ask(self) -> None:
-        """Ask once more."""
-        self.held = b""
-        self.size = -1
-        self.began = time.perf_counter()
-        self.transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes."""
-        self.held += data
-        if self.size < 0:
-            end = self.held.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            if not self.held.startswith(b"HTTP/1.1 200"):
-                self.bad += 1
-            match = LENGTH.search(self.held, 0, end)
-            self.size = end + 4 + int(match[1]) if match else 0
-        if self.size and len(self.held) < self.size:
-            return
-        if not self.size and not self.held.endswith(b"\r\n0\r\n\r\n"):
-            return
-        now = time.perf_counter()
-        self.waits.append(now - self.began)
-        if now < self.ends_at:
-            self.ask()
-        elif not self.done.done():
-            self.done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The end of it."""
-        if not self.done.done():
-            self.done.set_exception(exc or ConnectionError("closed"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One measurement: requests, wall time, CPU time of the server, waiting times."""
-
-    n: int
-    seconds: float
-    cpu_s: float
-    waits: list[float]
-
-    def wait(self, share: float) -> float:
-        """A quantile of the waiting times, in seconds."""
-        return self.waits[min(int(share * len(self.waits)), len(self.waits) - 1)]
-
-
-async def load(port: int, request: bytes, connections: int, seconds: float, pid: int) -> Run:
-    loop = asyncio.get_running_loop()
-    for warm_up in (True, False):
-        waits: list[float] = []
-        cpu, began = cpu_s(pid), time.perf_counter()
-        ends = began + (min(seconds, 1.0) if warm_up else seconds)
-        made = [
-            await loop.create_connection(lambda: Client(request, ends, waits), "127.0.0.1", port)  # noqa: B023
-            for _ in range(connections)
-        ]
-        await asyncio.gather(*(client.done for _, client in made))
-        took, used = time.perf_counter() - began, cpu_s(pid) - cpu
-        if bad := sum(client.bad for _, client in made):
-            raise SystemExit(f"{bad} requests were not answered with 200")
-        for transport, _ in made:
-            transport.close()
-    waits.sort()
-    return Run(n=len(waits), seconds=took, cpu_s=used, waits=waits)
-
-
-def request_of(path: str, body: dict[str, Any]) -> bytes:
-    told = json.dumps(body, separators=(",", ":")).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-    head += f"authorization: Bearer sk-bench\r\naccept: */*\r\ncontent-length: {len(told)}\r\n\r\n"
-    return head.encode() + told
-
-
-# -- processes -----------------------------------------------------------------------------------
+# -- processes -------------------------------------------------------------------------------------
 
 
 def cpu_s(pid: int) -> float:
-    """CPU time of a process so far, threads included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """CPU time of a process so far, in seconds: all threads, and children that live."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[0])
+            children = (task / "children").read_text().split()
+        except OSError:  # it has ended meanwhile
+            continue
+        total += sum(int(1e9 * cpu_s(int(child))) for child in children)
+    return total / 1e9
 
 
 def memory_mb(pid: int) -> float:
+    """Resident memory of a process, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
     return 0.0
 
 
-def pinned(cpus: set[int]) -> dict[str, Any]:
-    return {"preexec_fn": lambda: os.sched_setaffinity(0, cpus)}
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def pinned(cpus: set[int]) -> Callable[[], None]:
+    return lambda: os.sched_setaffinity(0, cpus)
 
 
 @contextmanager
-def upstream(cpus: set[int]) -> Iterator[int]:
-    with subprocess.Popen(
-        [sys.executable, __file__, "--upstream"], stdout=subprocess.PIPE, **pinned(cpus)
-    ) as process:
-        assert process.stdout is not None
+def ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
+    """Ends it at the end."""
+    try:
+        yield process
+    finally:
+        process.terminate()
         try:
-            yield int(process.stdout.readline())
-        finally:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Something that serves.
+
+    Attributes:
+        name: In the table.
+        port: Where.
+        pid: Of its process.
+        start_s: From its start to its first answer.
+    """
+
+    name: str
+    port: int
+    pid: int
+    start_s: float = 0.0
 
 
 @contextmanager
-def gateway(upstream_port: int, books: str, cpus: set[int]) -> Iterator[tuple[int, int, float]]:
-    """Port, process and seconds from its start to its first answer."""
-    with tempfile.TemporaryDirectory() as home:
-        config = Path(home) / "config.yaml"
-        url = f"http://127.0.0.1:{upstream_port}/v1"
+def upstream(folder: Path, cpus: set[int]) -> Iterator[Server]:
+    """The upstream, compiled anew."""
+    source = Path(__file__).with_name("fast_upstream.c")
+    program = folder / "fast_upstream"
+    subprocess.run(["cc", "-O2", "-o", program, source], check=True)
+    (folder / "whole").write_bytes(whole_answer())
+    (folder / "chunks").write_bytes(b"\0".join(stream_pieces()))
+    command = [str(program), str(folder / "whole"), str(folder / "chunks"), str(PACE_US)]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=pinned(cpus))
+    with ended(started) as process:
+        assert process.stdout is not None
+        yield Server(name="upstream", port=int(process.stdout.readline()), pid=process.pid)
+
+
+@contextmanager
+def gateway(folder: Path, behind: Server, books: str, cpus: set[int]) -> Iterator[Server]:
+    """Our gateway, with a state folder of its own."""
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        config, url = Path(home) / "config.yaml", f"http://127.0.0.1:{behind.port}"
         config.write_text(
-            f'version: 1\nupstreams:\n  bench: {{base_url: "{url}", models: ["*"]}}\n'
+            "version: 1\nupstreams:\n"
+            f'  bench: {{base_url: "{url}/v1", models: ["[!p]*"]}}\n'
+            f'  paced: {{base_url: "{url}/paced/v1", models: ["{PACED}"]}}\n'
             "gateway: {detect_upstreams: false, watch_config: false}\n"
         )
-        env = {**os.environ, "ZEROROUTER_HOME": home}
         command = [sys.executable, "-m", "zerorouter.cli.serve", "--port", "0", "--json"]
+        command += ["--config", str(config), *(["--no-books"] if books == "none" else [])]
         began = time.perf_counter()
-        with (
-            (Path(home) / "log").open("wb") as log,
-            subprocess.Popen(
-                [*command, "--config", str(config), *(["--no-books"] if books == "none" else [])],
+        with (Path(home) / "log").open("wb") as log:
+            started = subprocess.Popen(
+                command,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=env,
-                **pinned(cpus),
-            ) as process,
-        ):
-            assert process.stdout is not None
-            try:
-                told = json.loads(process.stdout.readline())
+                env={**os.environ, "ZEROROUTER_HOME": home},
+                preexec_fn=pinned(cpus),
+            )
+            with ended(started) as process:
+                assert process.stdout is not None
+                told = json.loads(process.stdout.readline() or "{}")
+                if not told:
+                    raise SystemExit((Path(home) / "log").read_text()[-2_000:])
                 port = int(told["url"].rpartition(":")[2])
-                asyncio.run(load(port, request_of(PATH, body_of(MODEL)), 1, 0.0, process.pid))
-                yield port, int(told["pid"]), time.perf_counter() - began
-            finally:
-                process.terminate()
+                ask(port)
+                start_s = time.perf_counter() - began
+                yield Server(name="zerorouter", port=port, pid=int(told["pid"]), start_s=start_s)
 
 
-PATH = "/v1/chat/completions"
+@contextmanager
+def litellm(folder: Path, python: str, behind: Server, cpus: set[int]) -> Iterator[Server]:
+    """LiteLLM's proxy of the pinned version."""
+    code = "import importlib.metadata as m; print(m.version('litellm'))"
+    found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    if (version := found.stdout.strip()) != LITELLM_VERSION:
+        raise SystemExit(f"{python} has litellm {version or 'not'}; wanted {LITELLM_VERSION}")
+
+    def entry(name: str, path: str) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{behind.port}{path}"
+        params = {"model": f"openai/{name}", "api_base": url, "api_key": "sk-none"}
+        return {"model_name": name, "litellm_params": params}
+
+    config = {
+        "model_list": [entry(MODEL, "/v1"), entry(PACED, "/paced/v1")],
+        "general_settings": {"master_key": LITELLM_KEY},
+        "litellm_settings": {"telemetry": False},
+    }
+    path = folder / "litellm.yaml"
+    path.write_text(json.dumps(config))  # JSON is YAML
+    port = free_port()
+    command = [str(Path(python).parent / "litellm"), "--config", str(path)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+    began = time.perf_counter()
+    with (folder / "litellm.log").open("wb") as log:
+        started = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={
+                **os.environ,
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "LITELLM_TELEMETRY": "False",
+                "LITELLM_LOG": "ERROR",
+            },
+            preexec_fn=pinned(cpus),
+        )
+        with ended(started) as process:
+            while True:
+                try:
+                    ask(port)
+                    break
+                except OSError as error:
+                    if process.poll() is not None or time.perf_counter() - began > 180:
+                        told = (folder / "litellm.log").read_text()[-2_000:]
+                        raise SystemExit(f"litellm did not start: {told}") from error
+                    time.sleep(0.05)
+            start_s = time.perf_counter() - began
+            yield Server(name="LiteLLM", port=port, pid=process.pid, start_s=start_s)
 
 
-def body_of(model: str, *, stream: bool = False) -> dict[str, Any]:
+def body_of(model: str, *, stream: bool = False) -> str:
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
-    return body | ({"stream": True} if stream else {})
+    return json.dumps(body | ({"stream": True} if stream else {}), separators=(",", ":"))
 
 
-def show(label: str, run: Run, base: Run | None = None) -> None:
-    away = (0.0, 0.0) if base is None else (base.wait(0.5), base.wait(0.99))
-    print(
-        ROW.format(
-            label,
-            f"{run.n / run.seconds:,.0f}",
-            f"{run.n / run.cpu_s:,.0f}" if run.cpu_s else "-",
-            f"{1e6 * run.cpu_s / run.n:,.0f}",
-            f"{1e3 * run.wait(0.5):.3f}",
-            f"{1e3 * (run.wait(0.5) - away[0]):.3f}",
-            f"{1e3 * (run.wait(0.99) - away[1]):.3f}",
-        ),
-        flush=True,
+def ask(port: int) -> None:
+    """One request.
+
+    Raises:
+        OSError: It was not answered well.
+    """
+    headers = {"content-type": "application/json", "authorization": f"Bearer {LITELLM_KEY}"}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{PATH}", data=body_of(MODEL).encode(), headers=headers
     )
+    with urllib.request.urlopen(request, timeout=60) as got:
+        got.read()
+
+
+# -- load ------------------------------------------------------------------------------------------
+
+SCRIPT = """
+wrk.method = "POST"
+wrk.path = "{path}"
+wrk.headers["content-type"] = "application/json"
+wrk.headers["authorization"] = "Bearer {key}"
+wrk.body = [==[{body}]==]
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format("RESULT %d %d %d %.1f %.1f\\n", summary.requests, summary.duration,
+    e.connect + e.read + e.write + e.status + e.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A way to ask.
+
+    Attributes:
+        label: In the table.
+        model: Asked for.
+        stream: Whether a stream is asked for.
+        connections: At a time.
+        path: Of the URL, where the upstream is asked directly.
+    """
+
+    label: str
+    model: str
+    stream: bool = False
+    connections: int = 16
+    path: str = PATH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One measurement, or the best of several: requests a second, CPU time, waiting times."""
+
+    per_s: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+
+    def best(self, other: Run | None) -> Run:
+        """The better one in each."""
+        if other is None:
+            return self
+        return Run(
+            per_s=max(self.per_s, other.per_s),
+            cpu_us=min(self.cpu_us, other.cpu_us),
+            p50_ms=min(self.p50_ms, other.p50_ms),
+            p99_ms=min(self.p99_ms, other.p99_ms),
+        )
+
+
+def measure(folder: Path, server: Server, load: Load, seconds: float, cpus: set[int]) -> Run:
+    script = folder / "load.lua"
+    body = body_of(load.model, stream=load.stream)
+    script.write_text(SCRIPT.format(path=load.path, key=LITELLM_KEY, body=body))
+    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds:g}s", "--timeout", "30s"]
+    command += ["-s", str(script), f"http://127.0.0.1:{server.port}"]
+    before = cpu_s(server.pid)
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=True, preexec_fn=pinned(cpus)
+    )
+    used = cpu_s(server.pid) - before
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", told.stdout)
+    assert found is not None, told.stdout
+    n, micro, bad, p50, p99 = (float(value) for value in found.groups())
+    if bad or not n:
+        raise SystemExit(f"{server.name}, {load.label}: {bad:.0f} of {n:.0f} requests failed")
+    return Run(per_s=1e6 * n / micro, cpu_us=1e6 * used / n, p50_ms=p50 / 1e3, p99_ms=p99 / 1e3)
+
+
+STREAM = f"stream of {N_CHUNKS}"
+LOADS: Final = {
+    "concrete": Load(label="a concrete model, 16 connections", model=MODEL),
+    "routed": Load(label="routed, 16 connections", model=ROUTED),
+    "concrete stream": Load(
+        label=f"a concrete model, {STREAM}, 16 connections", model=MODEL, stream=True
+    ),
+    "routed stream": Load(label=f"routed, {STREAM}, 16 connections", model=ROUTED, stream=True),
+    "paced": Load(
+        label=f"{STREAM}, a chunk each {PACE_US / 1000:g} ms, 16 connections",
+        model=PACED,
+        stream=True,
+    ),
+    "concrete 1": Load(label="a concrete model, 1 connection", model=MODEL, connections=1),
+    "routed 1": Load(label="routed, 1 connection", model=ROUTED, connections=1),
+}
+SAME: Final = {"routed": "concrete", "routed stream": "concrete stream", "routed 1": "concrete 1"}
+"""What the upstream, and LiteLLM that routes nothing, are asked instead."""
+
+
+def mean_overhead_us(server: Server, routed: str) -> float:
+    """Mean time from a request's last byte to its upstream call, as the gateway's metric tells."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as got:
+        text = got.read().decode()
+
+    def number(name: str) -> float:
+        found = re.search(
+            rf'^zerorouter_overhead_seconds_{name}{{routed="{routed}"}} (\S+)', text, re.M
+        )
+        return float(found[1]) if found else 0.0
+
+    return 1e6 * number("sum") / max(number("count"), 1.0)
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+class Report:
+    """Lines of Markdown, printed as they come."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str = "") -> None:
+        """Add a line."""
+        self.lines.append(line)
+        print(line, flush=True)
+
+    def row(self, *cells: str) -> None:
+        """Add a row of a table."""
+        self.say(f"| {' | '.join(cells)} |")
+
+
+def report_runs(report: Report, servers: list[Server], runs: dict[tuple[str, str], Run]) -> None:
+    report.row(*("load", "server", "req/s", "CPU us", "p50 ms", "p99 ms"), "+p50", "+p99", "target")
+    report.row(*["---"] * 9)
+    for key, load in LOADS.items():
+        direct = runs["upstream", SAME.get(key, key)]
+        for server in servers:
+            run = runs.get((server.name, key))
+            if run is None:
+                continue
+            is_behind = server.name == "upstream"
+            report.row(
+                load.label,
+                server.name,
+                f"{run.per_s:,.0f}",
+                "" if is_behind else f"{run.cpu_us:,.0f}",
+                f"{run.p50_ms:.3f}",
+                f"{run.p99_ms:.3f}",
+                "" if is_behind else f"{run.p50_ms - direct.p50_ms:.3f}",
+                "" if is_behind else f"{run.p99_ms - direct.p99_ms:.3f}",
+                TARGETS.get(key, "") if server.name == "zerorouter" else "",
+            )
+
+
+def report_ratios(report: Report, runs: dict[tuple[str, str], Run]) -> None:
+    for key, wanted in (("routed", 12), ("concrete", 30), ("routed stream", 40)):
+        peer = runs.get(("LiteLLM", SAME.get(key, key)))
+        if peer is not None:
+            ours = runs["zerorouter", key]
+            report.say(
+                f"- {key}: {ours.per_s / peer.per_s:.1f} x LiteLLM's requests per second, "
+                f"{peer.cpu_us / ours.cpu_us:.1f} x by CPU time (target {wanted} x)"
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--connections", type=int, default=16)
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--books", choices=("none", "kept"), default="kept")
-    parser.add_argument("--upstream", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--litellm", metavar="PYTHON", help="an interpreter that has LiteLLM")
+    parser.add_argument("--out", type=Path, help="where the table goes, as Markdown")
+    parser.add_argument("--client", action="store_true", help="our way over aiohttp and its own")
     args = parser.parse_args()
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    if args.upstream:
-        asyncio.run(serve_upstream())
-        return
+    for program in ("cc", "wrk"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"{program} is missing; wanted a C compiler and wrk (apt install wrk)")
     cpus = sorted(os.sched_getaffinity(0))
     own, others = ({cpus[-1]}, set(cpus[:-1])) if len(cpus) > 1 else ({cpus[0]}, {cpus[0]})
-    os.sched_setaffinity(0, others)
-    load_average = os.getloadavg()[0]
-    print(f"load average {load_average:.1f} on {len(cpus)} cores; books: {args.books}")
-    with upstream(others) as behind:
+    report = Report()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        behind = stack.enter_context(upstream(folder, others))
+        if args.client:
+            uvloop.run(compare_clients(behind.port))
+            return
+        load = os.getloadavg()[0]
+        report.say(
+            f"{time.strftime('%Y-%m-%d')}, {len(cpus)} cores, load average {load:.1f} before; the "
+            f"best of {args.rounds} rounds of {args.seconds:g} s; books {args.books}."
+        )
+        report.say()
         starts = []
         for _ in range(3):
-            with gateway(behind, args.books, own) as (_, pid, start_s):
-                starts.append(start_s)
-        print(
-            f"start to first answer: {min(starts):.2f} s (best of {[round(s, 2) for s in starts]})"
-        )
-        with gateway(behind, args.books, own) as (port, pid, _):
-            print(f"idle memory: {memory_mb(pid):.0f} MB")
-            print(ROW.format("", "req/s", "per CPU s", "us CPU", "p50 ms", "+p50 ms", "+p99 ms"))
-            cases = (
-                ("concrete", body_of(MODEL)),
-                ("routed", body_of("zerorouter/auto")),
-                (f"concrete, stream of {N_CHUNKS}", body_of(MODEL, stream=True)),
-                (f"routed, stream of {N_CHUNKS}", body_of("zerorouter/auto", stream=True)),
+            with gateway(folder, behind, args.books, own) as server:
+                starts.append(server.start_s)
+        ours = stack.enter_context(gateway(folder, behind, args.books, own))
+        servers = [behind, ours]
+        if args.litellm:
+            servers.append(stack.enter_context(litellm(folder, args.litellm, behind, own)))
+        idle = {one.name: memory_mb(one.pid) for one in servers[1:]}
+        runs: dict[tuple[str, str], Run] = {}
+        for _ in range(args.rounds):
+            for key, one in LOADS.items():
+                for server in servers:
+                    if server.name != "zerorouter" and key in SAME:
+                        continue
+                    asked = one
+                    if server is behind and key == "paced":
+                        asked = Load(**{**vars(one), "path": f"/paced{PATH}"})
+                    run = measure(folder, server, asked, args.seconds, others)
+                    runs[server.name, key] = run.best(runs.get((server.name, key)))
+        report_runs(report, servers, runs)
+        report.say()
+        for server in servers[1:]:
+            chunk = (runs[server.name, "paced"].cpu_us - runs[server.name, "concrete"].cpu_us) / 32
+            starting = min(starts) if server is ours else server.start_s
+            after = memory_mb(server.pid)
+            report.say(
+                f"- {server.name}: {chunk:.1f} us of CPU per streamed chunk (target 25), "
+                f"{starting:.2f} s from start to first answer (target 0.7), "
+                f"{idle[server.name]:.0f} MB idle (target 150), {after:.0f} MB after"
             )
-            for connections in (args.connections, 1):
-                for label, body in cases:
-                    request = request_of(PATH, body)
-                    base = asyncio.run(load(behind, request, connections, args.seconds, pid))
-                    run = asyncio.run(load(port, request, connections, args.seconds, pid))
-                    show(f"{label}, {connections} conn.", run, base)
-            print(f"memory after it all: {memory_mb(pid):.0f} MB")
+        routed, concrete = mean_overhead_us(ours, "yes"), mean_overhead_us(ours, "no")
+        report.say(
+            f"- zerorouter: from a request's last byte to the upstream call {routed:.0f} us routed "
+            f"and {concrete:.0f} us for a concrete model, on average over all of it (its own "
+            "metric, wall time)"
+        )
+        report_ratios(report, runs)
+        if not args.litellm:
+            report.say("- LiteLLM: left out, no interpreter was given (--litellm PYTHON)")
+        report.say(f"- load average after: {os.getloadavg()[0]:.1f}")
+    if args.out is not None:
+        args.out.write_text("\n".join([*report.lines, ""]))
+
+
+async def compare_clients(port: int) -> None:
+    """CPU time of a call by `zerorouter.gateway.connections` and by aiohttp's session."""
+    import aiohttp
+
+    from zerorouter.gateway.connections import Connections
+
+    url, body = f"http://127.0.0.1:{port}{PATH}", body_of(MODEL).encode()
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    connections = Connections(connect_s=5.0, user_agent="bench")
+
+    async def ours() -> None:
+        answer = await connections.post(url, body, {})
+        await answer.content.readany()
+
+    async with aiohttp.ClientSession(
+        auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), headers=headers
+    ) as session:
+
+        async def theirs() -> None:
+            answer = await session.post(url, data=body, allow_redirects=False)
+            await answer.content.readany()
+
+        for name, call in (("connections.post", ours), ("aiohttp's session.post", theirs)):
+            found = []
+            for _ in range(200):
+                began = time.thread_time()
+                for _ in range(20):
+                    await call()
+                found.append((time.thread_time() - began) / 20)
+            found.sort()
+            print(f"{name:<24} {1e6 * found[0]:6.1f} us best, {1e6 * found[100]:6.1f} us median")
+    await connections.close()
 
 
 if __name__ == "__main__":

@@ -97,14 +97,14 @@ class Stage:
 
     def part(self, index: IntArray) -> PromptReadings:
         """The readings of some prompts."""
-        cosines = self.readings.similarity
-        assert cosines is not None
+        assert self.readings.embedding is not None
         return PromptReadings(
             items=self.readings.items.take(index),
             domain=self.readings.domain[index],
             log_length=self.readings.log_length[index],
             support=self.readings.support[index],
-            similarity=cosines[index],
+            embedding=self.readings.embedding[index],
+            prototypes=self.readings.prototypes,
         )
 
 

@@ -8,8 +8,8 @@ Then anchors are drawn from the calibration prompts, the model is placed by its 
 answers to them, and the interval of its mean score on all prompts that were not anchors is
 compared with that mean. Twenty draws per model and number of anchors.
 
-A second table asks what is known of kinds of prompts that had no anchors: anchors come from one
-task, and the interval is that of each other task.
+The last rows ask what is known of kinds of prompts that had no anchors: anchors come from one
+task, and the interval is that of another one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -45,6 +45,12 @@ COMPLETE = 0.995  # share of the prompts that a model with full records has answ
 MOST_TARGETS = 400  # prompts by which a mean accuracy is told
 N_DRAWS = 300  # of what is not known
 FEWEST_OF_TASK = 100  # prompts of a task that is judged, and anchors' candidates in it
+
+
+Case: TypeAlias = tuple[bool, float, float]
+"""Whether the interval held, its width, the error of its mean."""
+Found: TypeAlias = dict[tuple[int, float], list[Case]]
+"""(n, misfit) -> cases."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,9 +142,23 @@ def newcomers(benchmark: Benchmark, split: Split, fitted: list[Fold]) -> list[Ne
     return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An expected accuracy with its 90% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def case(self, truth: float) -> Case:
+        """Whether it held the truth, how wide it was, how far off its mean."""
+        held = bool(self.low <= truth <= self.high)
+        return held, self.high - self.low, float(self.mean - truth)
+
+
 def intervals(
     newcomer: Newcomer, anchors: IntArray, targets: ItemParameters, misfits: list[float], seed: int
-) -> list[tuple[float, float]]:
+) -> list[Interval]:
     """The 90% interval of the mean accuracy on the targets after the anchors, by misfit."""
     fitted = newcomer.fold.fitted
     posterior = ability_posterior(
@@ -167,8 +187,9 @@ def intervals(
         p = accuracy_draws(
             posterior, wanted, leaning, misfit_sd=np.array([misfit]), n=N_DRAWS, seed=seed
         )
-        low, high = np.quantile(p.mean(axis=1), [0.05, 0.95])
-        out.append((float(low), float(high)))
+        mean = p.mean(axis=1)
+        low, high = np.quantile(mean, [0.05, 0.95])
+        out.append(Interval(mean=float(mean.mean()), low=float(low), high=float(high)))
     return out
 
 
@@ -187,14 +208,33 @@ def stacked(first: ItemParameters, second: ItemParameters) -> ItemParameters:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A way to choose anchors.
+
+    Attributes:
+        label: For people.
+        strategy: See `irt.anchors.select_anchors`.
+        as_read: Whether by the parameters that prompts' texts tell, as onboarding does; else by
+            the calibrated ones.
+    """
+
+    label: str
+    strategy: AnchorStrategy
+    as_read: bool = False
+
+
+ARMS = (
+    Arm(label="random", strategy="random"),
+    Arm(label="I-optimal", strategy="i_optimal", as_read=True),
+    Arm(label="I-optimal by calibrated parameters", strategy="i_optimal"),
+)
+
+
 def everywhere(
-    models: list[Newcomer],
-    sizes: list[int],
-    n_draws: int,
-    strategy: AnchorStrategy,
-    misfits: list[float],
-) -> dict[tuple[int, float], list[tuple[bool, float]]]:
-    """(n, misfit) -> whether the interval held, and its width; on all prompts but the anchors."""
+    models: list[Newcomer], sizes: list[int], n_draws: int, arm: Arm, misfits: list[float]
+) -> Found:
+    """The cases of an arm: expected accuracy on all prompts but the anchors."""
     found = defaultdict(list)
     for model in models:
         fitted, answered = model.fold.fitted, ~np.isnan(model.answers)
@@ -204,15 +244,15 @@ def everywhere(
                 rng = np.random.default_rng([draw, model.row, n])
                 # An optimal design has no draws of its own: each chooses among half the prompts.
                 among = answered & (
-                    rng.random(len(answered)) < (1.0 if strategy == "random" else 0.5)
+                    rng.random(len(answered)) < (1.0 if arm.strategy == "random" else 0.5)
                 )
                 anchors = select_anchors(
-                    fitted.calibration.items,
+                    fitted.expected if arm.as_read else fitted.calibration.items,
                     n,
                     prior_mean=model.centre,
                     prior_covariance=fitted.population.covariance,
                     rng=rng,
-                    strategy=strategy,
+                    strategy=arm.strategy,
                     eligible=among,
                 )
                 rest = np.setdiff1d(np.flatnonzero(answered), anchors)
@@ -222,10 +262,9 @@ def everywhere(
                     fitted.expected.take(rest[rng.random(len(rest)) < share]),
                     model.fold.test.take(later[rng.random(len(later)) < share]),
                 )
-                for misfit, (low, high) in zip(
-                    misfits, intervals(model, anchors, targets, misfits, draw), strict=True
-                ):
-                    found[n, misfit].append((bool(low <= truth <= high), high - low))
+                told = intervals(model, anchors, targets, misfits, draw)
+                for misfit, one in zip(misfits, told, strict=True):
+                    found[n, misfit].append(one.case(truth))
     return found
 
 
@@ -236,7 +275,7 @@ def elsewhere(
     sizes: list[int],
     n_draws: int,
     misfits: list[float],
-) -> dict[tuple[int, float], list[tuple[bool, float]]]:
+) -> Found:
     """The same where anchors come from one task, for each other task."""
     found = defaultdict(list)
     tasks = benchmark.tasks[split.train]
@@ -252,22 +291,31 @@ def elsewhere(
                 rest = np.flatnonzero(answered & (tasks == other))
                 truth = model.answers[rest].mean()
                 targets = model.fold.fitted.expected.take(rng.permutation(rest)[:MOST_TARGETS])
-                for misfit, (low, high) in zip(
-                    misfits, intervals(model, anchors, targets, misfits, draw), strict=True
-                ):
-                    found[n, misfit].append((bool(low <= truth <= high), high - low))
+                told = intervals(model, anchors, targets, misfits, draw)
+                for misfit, one in zip(misfits, told, strict=True):
+                    found[n, misfit].append(one.case(float(truth)))
     return found
 
 
-def show(label: str, found: dict[tuple[int, float], list[tuple[bool, float]]]) -> None:
-    """A line per number of anchors and misfit."""
+HEAD = (
+    "| anchors chosen | n | 90% intervals that held | mean width | mean absolute error | cases |\n"
+    "| --- | --- | --- | --- | --- | --- |"
+)
+
+
+def rows(label: str, found: Found, *, misfits: bool) -> list[str]:
+    """A line of the table per number of anchors, and per misfit where several are tried."""
+    out = []
     for (n, misfit), cases in sorted(found.items(), key=lambda pair: (pair[0][1], pair[0][0])):
-        held, width = np.mean([c[0] for c in cases]), np.mean([c[1] for c in cases])
-        mark = "" if 0.85 <= held <= 0.95 else "  outside 85-95%"
-        print(
-            f"{label:<38} {n:>8} {misfit:>8.2f} {held:>9.1%} {width:>8.3f} {len(cases):>7}{mark}",
-            flush=True,
+        held, width, error = (np.array(column, dtype=float) for column in zip(*cases, strict=True))
+        inside = 0.85 <= held.mean() <= 0.95
+        told = f"{held.mean():.1%}" if inside else f"**{held.mean():.1%}**"
+        at = f", misfit {misfit:g}" if misfits else ""
+        out.append(
+            f"| {label}{at} | {n} | {told} | {width.mean():.3f} | {np.abs(error).mean():.3f} "
+            f"| {len(cases)} |"
         )
+    return out
 
 
 def main() -> None:
@@ -281,9 +329,7 @@ def main() -> None:
     parser.add_argument("--datasets", default=",".join(DATASETS))
     arguments = parser.parse_args()
     sizes = [int(n) for n in arguments.sizes.split(",")]
-    near = sorted({outlook.MISFIT_SD, *map(float, filter(None, arguments.misfits.split(",")))})
-    far = sorted({outlook.FAR_MISFIT_SD, *map(float, filter(None, arguments.misfits.split(",")))})
-    told = []
+    further = [float(value) for value in filter(None, arguments.misfits.split(","))]
     for name in arguments.datasets.split(","):
         benchmark = load_benchmark(arguments.data / name)
         split = make_split(
@@ -295,28 +341,27 @@ def main() -> None:
             dataset=name,
         )
         models = newcomers(benchmark, split, folds(benchmark, split, arguments.folds))
-        told.append(
-            (f"{name}, random anchors", everywhere(models, sizes, arguments.draws, "random", near))
-        )
-        told.append(
-            (
-                f"{name}, I-optimal anchors",
-                everywhere(models, sizes, arguments.draws, "i_optimal", near),
-            )
-        )
-        told.append(
-            (
-                f"{name}, anchors of another task",
-                elsewhere(benchmark, split, models, sizes, arguments.draws, far),
-            )
-        )
-        print(json.dumps({"dataset": name, "models": len(models)}), flush=True)
-    print(
-        f"{'90% intervals of expected accuracy':<38} {'anchors':>8} {'misfit':>8} {'covered':>9} "
-        f"{'width':>8} {'cases':>7}"
-    )
-    for label, found in told:
-        show(label, found)
+        tell(name, benchmark, split, models, sizes, arguments.draws, further)
+
+
+def tell(
+    name: str,
+    benchmark: Benchmark,
+    split: Split,
+    models: list[Newcomer],
+    sizes: list[int],
+    n_draws: int,
+    further: list[float],
+) -> None:
+    """Print the table of one data set, in Markdown."""
+    near = sorted({outlook.MISFIT_SD, *further})
+    far = sorted({outlook.FAR_MISFIT_SD, *further})
+    print(f"\n{name}, {len(models)} models, {n_draws} draws each\n\n{HEAD}", flush=True)
+    for arm in ARMS:
+        found = everywhere(models, sizes, n_draws, arm, near)
+        print("\n".join(rows(arm.label, found, misfits=bool(further))), flush=True)
+    found = elsewhere(benchmark, split, models, sizes, n_draws, far)
+    print("\n".join(rows("random, of another task", found, misfits=bool(further))), flush=True)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,10 @@ class CardOnly:
     def __contains__(self, name: object) -> bool:
         return name in self.names
 
+    def scores_of(self, name: str) -> int:
+        """Published scores that a model's place rests on."""
+        return int(self.n_scores[self.names.index(name)])
+
     def join(self, space: LatentSpace, names: Iterable[str]) -> LatentSpace:
         """The space with these models in it as respondents; those it knows already stay."""
         new = [name for name in dict.fromkeys(names) if name not in space]

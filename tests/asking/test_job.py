@@ -250,6 +250,13 @@ onboard_toy({url!r}, Path({home!r}), Path({data!r}), space=Path({space!r}), desi
 """
 
 
+def broken(journal: Path) -> set[str]:
+    """Prompts of which a call came to nothing, by the journal."""
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    refs = {row["call"]: row["ref"] for row in rows if row["kind"] == "intent"}
+    return {refs[row["call"]] for row in rows if row["kind"] == "failure"}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_killed_run_goes_on_under_the_rules(server, tmp_path, toy_folder, seed):
     """SIGKILL after a random number of journal lines: nothing stored is asked again, open
@@ -293,7 +300,9 @@ def test_a_killed_run_goes_on_under_the_rules(server, tmp_path, toy_folder, seed
     )
     again = Counter(c["prompt"] for c in calls(server))
     assert not stored & again.keys(), "a stored answer was asked again"
-    twice = [prompt for prompt in first + again if (first + again)[prompt] > 1]
+    asked = first + again
+    # A retry after a broken connection, as on a busy machine, is no consequence of the kill.
+    twice = [prompt for prompt in asked if asked[prompt] > 1 and prompt not in broken(journal)]
     assert len(twice) <= concurrency
     assert set(twice) <= open_refs
     assert result.n_anchors == 60

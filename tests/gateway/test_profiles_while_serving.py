@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.conftest import Start
+from gateway.conftest import Start, fetch
 from zerorouter.asking.job import onboard
 from zerorouter.prices import Price
 from zerorouter.profiles import ProfileStore
@@ -45,5 +45,5 @@ def test_a_damaged_profile_changes_nothing(start: Start, home: Path) -> None:
     before = running.gateway.setup
     (home / "profiles").mkdir()
     (home / "profiles" / "gpt-broken.json").write_text("{")
-    until(lambda: running.gateway.metrics.config_ok._value.get() == 0)
+    until(lambda: b"last_reload_successful 0.0" in fetch(f"{running.url}/metrics").body)
     assert running.gateway.setup is before

@@ -95,6 +95,28 @@ def test_items_that_tell_little_of_ability_are_never_chosen():
     assert not set(chosen) & {*range(50), *weak.tolist()}
 
 
+def test_prompts_are_chosen_by_what_their_text_tells():
+    """Not by calibrated discriminations, whose largest are overestimated; those still rule out."""
+    own = candidates()
+    a = own.items.discrimination.copy()
+    a[:20, 0] = 9.0  # calibrated by luck
+    a[20:30, 0] = 0.01  # calibrated as telling nothing
+    lucky = dataclasses.replace(
+        own, items=ItemParameters.exact(a, own.items.intercept), as_read=own.items
+    )
+    told = {
+        "mean": np.zeros(K),
+        "covariance": np.eye(K),
+        "strategy": "i_optimal",
+        "rng": np.random.default_rng(0),
+    }
+    sound = lucky.sound()
+    by_text = choose(lucky, 20, **told, open_=np.ones(N, dtype=bool))
+    np.testing.assert_array_equal(by_text, choose(own, 20, **told, open_=sound))
+    by_luck = choose(dataclasses.replace(lucky, as_read=None), 20, **told, open_=sound)
+    assert len(set(by_luck) & set(range(20))) > len(set(by_text) & set(range(20)))
+
+
 def test_what_was_asked_is_not_chosen_again():
     own = candidates()
     open_ = np.ones(N, dtype=bool)

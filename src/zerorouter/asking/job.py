@@ -49,7 +49,7 @@ def onboard(
     price: Price | None = None,
     design: Design | None = None,
     evidence: Sequence[Source] = (),
-    scores: Mapping[str, float] | None = None,
+    scores: Mapping[str, float] | Sequence[tuple[str, float]] = (),
     max_tokens: int | None = None,
     budget_usd: float | None = None,
     concurrency: int = 8,
@@ -78,7 +78,7 @@ def onboard(
         price: In place of the card's.
         design: Which anchors, and how many.
         evidence: Further evidence, such as imported logs.
-        scores: Published benchmark scores in [0, 1], see `reported_sources`.
+        scores: Published benchmark scores in [0, 1] by benchmark, see `reported_sources`.
         max_tokens: Most output tokens of an answer; by default 2,048, or 16,384 of a model that
             reasons.
         budget_usd: Dollars that asking may cost, whatever comes; None for no limit.
@@ -113,7 +113,7 @@ def onboard(
     earlier = store.find(name)
     spec = _card(name, card, price, earlier, around.catalog)
     wanted = design or Design()
-    told = [*evidence, *reported_sources(scores or {}, around)]
+    told = [*evidence, *reported_sources(scores, around)]
     if base_url is None:
         return _without_asking(spec, told, earlier, around, store, dry_run, notes)
     endpoint = Endpoint(base_url=base_url, model=upstream_model or name, api_key_env=api_key_env)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zerorouter.asking.surroundings import Surroundings
 from zerorouter.onboarding.benchmarks import checked_scores
@@ -10,14 +10,17 @@ from zerorouter.onboarding.evidence import ReportedScore, Source
 from zerorouter.onboarding.shipped_scores import score_model
 
 
-def reported_sources(scores: Mapping[str, float], around: Surroundings) -> list[Source]:
+def reported_sources(
+    scores: Mapping[str, float] | Sequence[tuple[str, float]], around: Surroundings
+) -> list[Source]:
     """Published scores as evidence: a source each, so that one that comes again replaces itself.
 
     Raises:
-        InputError: a benchmark is not known, or a score is no number from 0 to 1.
+        InputError: a benchmark is not known or told twice, or a score is no number from 0 to 1.
     """
     if not scores:
         return []
+    told = scores.items() if isinstance(scores, Mapping) else scores
     known = score_model(around.space).benchmarks
     return [
         Source(
@@ -27,5 +30,5 @@ def reported_sources(scores: Mapping[str, float], around: Surroundings) -> list[
             space=around.space.version,
             reported=ReportedScore(benchmark=benchmark, score=score),
         )
-        for benchmark, score in sorted(checked_scores(scores.items(), known).items())
+        for benchmark, score in sorted(checked_scores(told, known).items())
     ]

@@ -71,6 +71,18 @@ class BulkSettings:
     exclude: tuple[str, ...] = ()
     in_memory: int = IN_MEMORY
 
+    def __post_init__(self) -> None:
+        """Refuse a confidence that is none before anything is read.
+
+        Raises:
+            InputError: it is out of range.
+        """
+        if self.confidence is not None and not 0.5 <= self.confidence < 1:
+            raise InputError(
+                f"confidence is {self.confidence!r}; a probability of at least 0.5 and below 1 is "
+                "wanted, such as 0.9"
+            )
+
 
 def assign_file(
     router: Router,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ from zerorouter.cli.common import print_json, router_options, say, typed_errors
 
 if TYPE_CHECKING:
     from zerorouter.arrays import Float32Array
-    from zerorouter.card_only import CardOnly
     from zerorouter.catalog import Catalog, ModelSpec, PriceReport
     from zerorouter.space import LatentSpace
 
@@ -86,17 +86,26 @@ class _Abilities:
     """Abilities by name: those of the space, and those that cards alone tell."""
 
     space: LatentSpace
-    card_only: CardOnly | None = None
+    card_only: frozenset[str] = frozenset()
+    rests_on: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, space: LatentSpace, catalog: Catalog) -> _Abilities:
         """Those of the space, with the models of the catalog that are known by cards alone."""
         from zerorouter.card_only import card_only_models
+        from zerorouter.profiles import ProfileStore
 
+        basis = dict.fromkeys(space.respondents, "answers")
         known = card_only_models(space)
-        if known is None:
-            return cls(space)
-        return cls(known.join(space, [n for n in catalog.names if n in known]), known)
+        new = [] if known is None else [n for n in catalog.names if n in known and n not in space]
+        for profile in ProfileStore.default().load_all():
+            n_scores = sum(source.reported is not None for source in profile.sources)
+            if not profile.n_answers:
+                basis[profile.name] = _card_and(n_scores)
+        if known is not None:
+            space = known.join(space, new)
+            basis |= {name: _card_and(known.scores_of(name)) for name in new}
+        return cls(space, frozenset(new), basis)
 
     def find(self, name: str) -> tuple[Float32Array, Float32Array] | None:
         """Mean and standard error (K,), or None."""
@@ -105,15 +114,13 @@ class _Abilities:
         at = int(self.space.index([name])[0])
         return self.space.abilities.mean[at], self.space.abilities.sd[at]
 
-    def basis(self, spec: ModelSpec) -> str:
+    def basis(self, name: str) -> str:
         """What an ability rests on: answers, a card, or a card and so many published scores."""
-        if spec.name not in self.space:
-            return ""
-        known = self.card_only
-        if spec.in_default_pool or known is None or spec.name not in known:
-            return "answers"
-        n = int(known.n_scores[known.names.index(spec.name)])
-        return f"card, {n} score{'' if n == 1 else 's'}" if n else "card"
+        return (self.rests_on or {}).get(name, "")
+
+
+def _card_and(n_scores: int) -> str:
+    return f"card, {n_scores} score{'' if n_scores == 1 else 's'}" if n_scores else "card"
 
 
 def _facts(spec: ModelSpec, abilities: _Abilities) -> dict[str, Any]:
@@ -123,7 +130,7 @@ def _facts(spec: ModelSpec, abilities: _Abilities) -> dict[str, Any]:
     if (found := abilities.find(spec.name)) is not None:
         facts["ability"] = [round(float(x), 4) for x in found[0]]
         facts["ability_sd"] = [round(float(x), 4) for x in found[1]]
-        facts["known_by"] = abilities.basis(spec)
+        facts["known_by"] = abilities.basis(spec.name)
     return facts
 
 
@@ -150,8 +157,8 @@ def _show_all(specs: list[ModelSpec], abilities: _Abilities, catalog: Catalog) -
                 right=True,
             ),
             *(
-                [Column("known by", [abilities.basis(spec) for spec in listed])]
-                if abilities.card_only is not None
+                [Column("known by", [abilities.basis(spec.name) for spec in listed])]
+                if abilities.rests_on is not None
                 else []
             ),
             Column("", [bar(*k, low, high) if k else "" for k in known], rank=4),
@@ -176,7 +183,7 @@ def _show_all(specs: list[ModelSpec], abilities: _Abilities, catalog: Catalog) -
             Column("can", [" ".join(sorted(s.capabilities)) for s in listed], rank=5),
         ]
     )
-    if abilities.card_only is not None:
+    if abilities.rests_on is not None:
         n = sum(spec.name in abilities.card_only for spec in specs)
         say(f"{len(specs)} models, {n} of them known by their cards alone: used when asked for")
     else:
@@ -199,7 +206,7 @@ def _show_one(spec: ModelSpec, abilities: _Abilities) -> None:
         for k, (m, s) in enumerate(zip(*found, strict=True)):
             label = "ability, general" if k == 0 else f"ability, specific {k}"
             facts[label] = f"{m:+.2f} ± {1.645 * s:.2f} (90%)"
-        facts["known by"] = abilities.basis(spec)
+        facts["known by"] = abilities.basis(spec.name)
     else:
         facts["ability"] = "not known yet: the model has not been onboarded"
     for key, value in facts.items():

@@ -195,15 +195,20 @@ def _card(name: str, options: dict[str, Any], store: ProfileStore) -> ModelSpec 
     return replace(known or ModelSpec(name=name), **told)
 
 
-def _scores(text: str | None) -> dict[str, float]:
-    found = {}
-    for part in filter(None, (text or "").split(",")):
+def _scores(text: str | None) -> list[tuple[str, float]]:
+    """Benchmarks and scores as they were written, for `reported_sources` to judge."""
+    found = []
+    for part in filter(None, map(str.strip, (text or "").split(","))):
         benchmark, _, value = part.partition("=")
         try:
-            found[benchmark.strip().lower()] = float(value)
+            found.append((benchmark.strip(), float(value)))
         except ValueError:
+            share = value.strip().removesuffix("%")
+            hint = ""
+            if share != value.strip() and share.replace(".", "", 1).isdigit():
+                hint = f"; did you mean {benchmark.strip()}={float(share) / 100:g}?"
             raise click.UsageError(
-                f"--from-scores {part!r}; wanted BENCHMARK=SCORE with a score from 0 to 1"
+                f"--from-scores {part!r}; wanted BENCHMARK=SCORE with a score from 0 to 1{hint}"
             ) from None
     return found
 
@@ -330,7 +335,12 @@ def _show(result: Onboarding) -> None:
         elif result.quote is not None:
             say(f"{result.quote.n} prompts; what they cost is not known without a price")
         return
-    counted = f"{profile.n_answers} answers" if profile.n_answers else "its card alone"
+    n_scores = sum(source.reported is not None for source in profile.sources)
+    counted = f"{profile.n_answers} answers" if profile.n_answers else "its card"
+    if n_scores:
+        counted += f" and {n_scores} published score{'' if n_scores == 1 else 's'}"
+    elif not profile.n_answers:
+        counted += " alone"
     say(f"{profile.name}: placed by {counted}; {result.stopped}", bold=True)
     labels = ["general", *[f"specific {k}" for k in range(1, len(profile.ability))]]
     sds = profile.ability_sd

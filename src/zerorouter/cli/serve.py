@@ -91,8 +91,10 @@ def command(
             "model": "zerorouter/auto",
             "messages": [{"role": "user", "content": "What is 17 * 23?"}],
         }
+        key = " -H 'authorization: Bearer YOUR_KEY'" if told.has_keys else ""
+        click.echo("Try:")
         click.echo(
-            f"Try: curl -i {told.url}/v1/chat/completions -H 'content-type: application/json' "
+            f"curl -i {told.url}/v1/chat/completions -H 'content-type: application/json'{key} "
             f"-d '{json.dumps(body)}'"
         )
 

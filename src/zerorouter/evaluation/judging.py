@@ -551,7 +551,7 @@ class Judge:
         if any(r.outcomes[method].p_known is None for r in self.repetitions):
             return
         for share in BUDGET_SHARES:
-            policy = f"budget={share:.0%} of the best single model"
+            policy = f"budget {share:.0%} of the best single model"
             values, gaps, replicates = {}, [], []
             for repetition, block, w in zip(self.repetitions, blocks, weights, strict=True):
                 outcome = repetition.outcomes[method]

@@ -71,8 +71,8 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ZeroRouterError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port, or 0 "
-            "for a free one"
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port "
+            "(--port, or PORT= with make), or 0 for a free one"
         ) from error
     listening.setblocking(False)
     return listening
@@ -104,18 +104,25 @@ def make_server(
 
         watch: Watch | None = None
         _head_timer: asyncio.TimerHandle | None = None
+        _in_head = False
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)  # type: ignore[arg-type]
             self._await_head()
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
-            if self._head_timer is None:
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # Most heads come in one piece and need no timer.
+            if self._in_head and self._head_timer is None:
                 self._await_head()
 
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._in_head = True
+            self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+
         def on_headers_complete(self) -> None:
+            self._in_head = False
             if self._head_timer is not None:
                 self._head_timer.cancel()
                 self._head_timer = None

@@ -23,8 +23,8 @@ jointly with the abilities: a linear factor analysis with partly known factors (
 them have published are fitted on them alone. Other models then enter at their card's prior, are
 placed by those benchmarks, and tell the loadings of the rest; were they to have a say in the
 first step, what cards get wrong of all of them would pass into the offsets
-(docs/results/scores.md). Small samples are shrunk towards what benchmarks have in common, and what is left uncertain of a
-loading widens the pseudo-observation.
+(docs/results/scores.md). Small samples are shrunk towards what benchmarks have in common, and what
+is left uncertain of a loading widens the pseudo-observation.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ class PromptReadings:
         domain: (N,) position in the predictor's ``domains``.
         log_length: (N,) shared level of the natural log of output tokens.
         support: (N,) see `familiarity`.
-        similarity: (N, P) cosines to the prototypes, where they were asked for.
+        embedding: (N, dim) what the prompts are embedded as, where cosines are wanted.
+        prototypes: Where the calibrated prompts lie, likewise.
         moved: (N,) what was learned while serving and is in the intercepts; None for nothing.
         left: (N,) the shift variance without it.
     """
@@ -88,9 +89,17 @@ class PromptReadings:
     domain: IntArray
     log_length: Float32Array
     support: Float32Array
-    similarity: Float32Array | None = None
+    embedding: Float32Array | None = None
+    prototypes: Prototypes | None = None
     moved: Float32Array | None = None
     left: Float32Array | None = None
+
+    @cached_property
+    def similarity(self) -> Float32Array | None:
+        """(N, P) cosines to the prototypes, where they are wanted: hardly any decision needs them."""
+        if self.embedding is None or self.prototypes is None:
+            return None
+        return self.prototypes.similarity(self.embedding)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,7 +186,7 @@ class ItemPredictor:
         Args:
             features: Of the prompts.
             accuracy: ``full`` reads (a, d) by the forest, where there is one.
-            with_similarity: Whether to keep the cosines to the prototypes.
+            with_similarity: Whether cosines to the prototypes are wanted.
         """
         n, k = len(features), self.n_dims
         reading = self._reading
@@ -193,9 +202,6 @@ class ItemPredictor:
         facts = np.ones((4, n), dtype=np.float32)
         scale, support, guessing, shift = facts
         near, far = self.shift_variance
-        similarity = None
-        if with_similarity:
-            similarity = np.empty((n, len(self.prototypes.centroids)), dtype=np.float32)
         for i in range(n):  # row by row: a matrix product may round a row by its neighbours
             row = np.dot(raw[i], reading.weights, out=out[i])
             row += reading.constant
@@ -222,8 +228,6 @@ class ItemPredictor:
                 read += np.float32(strange) * self.typical
                 row[reading.facets] *= 1 - strange
                 shift[i] += far * strange**2
-            if similarity is not None:
-                np.dot(self.prototypes.centroids, features.embedding[i], out=similarity[i])
             guessing[i] = chance(features.structure[i])
         return PromptReadings(
             items=ItemParameters(
@@ -238,7 +242,8 @@ class ItemPredictor:
             domain=domain,
             log_length=out[:, k + 1],
             support=support,
-            similarity=similarity,
+            embedding=features.embedding if with_similarity else None,
+            prototypes=self.prototypes if with_similarity else None,
         )
 
     @cached_property

@@ -42,3 +42,10 @@ class Prototypes:
         centroids = means.cluster_centers_.astype(np.float32)
         centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-9)
         return cls(centroids=centroids)
+
+    def similarity(self, embeddings: Float32Array) -> Float32Array:
+        """(N, P) cosines of unit embeddings (N, dim) to the centroids."""
+        out = np.empty((len(embeddings), len(self.centroids)), dtype=np.float32)
+        for i, embedding in enumerate(embeddings):
+            np.dot(self.centroids, embedding, out=out[i])
+        return out

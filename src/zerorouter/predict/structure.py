@@ -341,8 +341,10 @@ def _fill(
         for curly, plain in _CURLY:
             stem = stem.replace(curly, plain)
     raw = stem.encode("utf-8", "surrogatepass")
-    words = raw.translate(_WORD_TABLE, b"'").split()
+    spaced = raw.translate(_WORD_TABLE, b"'")
+    words = spaced.split()
     n_words = len(words)
+    n_letters = len(spaced) - spaced.count(b" ")
     distinct = set(words)
     if parts is None:
         cuts = _deal_tokens(ask, ids, tokens)
@@ -370,7 +372,7 @@ def _fill(
     _pack_common(
         block,
         0,
-        *_size(stem, words, len(distinct), n_tokens, classes),
+        *_size(stem, words, n_letters, len(distinct), n_tokens, classes),
         *_shares(classes, stem),
         *(_numbers(raw, n_words) if classes[_DIGIT] else _NO_NUMBERS),
         *_ending(stem, words),
@@ -385,7 +387,12 @@ def _fill(
 
 
 def _size(
-    stem: str, words: list[bytes], n_distinct: int, n_tokens: int, classes: list[int]
+    stem: str,
+    words: list[bytes],
+    n_letters: int,
+    n_distinct: int,
+    n_tokens: int,
+    classes: list[int],
 ) -> tuple[float, ...]:
     n_words = len(words)
     n_sentences = 1 + stem.count(". ") + stem.count("? ") + stem.count(".\n")
@@ -397,7 +404,7 @@ def _size(
         log(n_sentences),
         log1p(n_tokens),
         log1p(n_words / n_sentences),
-        min(len(b"".join(words)) * per_word, 20.0),
+        min(n_letters * per_word, 20.0),
         len(lengths.translate(None, _TO_6)) * per_word,
         len(lengths.translate(None, _TO_9)) * per_word,
         n_distinct * per_word,

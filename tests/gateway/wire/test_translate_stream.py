@@ -125,7 +125,7 @@ def test_cutting_the_upstreams_bytes_changes_nothing(name, cuts):
 @pytest.mark.parametrize("name", [name for name in CASES if name.endswith("as_messages.txt")])
 def test_the_official_anthropic_package_takes_every_event(name):
     for event, told in parse(golden(name)):
-        if event != "ping":
+        if event not in ("ping", "error"):  # the client raises these itself
             assert ANTHROPIC_EVENT.validate_python(told).type == event
 
 

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,6 +123,7 @@ def _unpack(info: zipfile.ZipInfo, packed: bytes) -> bytes:
     raise ValueError(f"compression method {info.compress_type}; known: 0, 8 and 93")
 
 
+@cache
 def _zstandard() -> Callable[[bytes, int], bytes]:
     """Unpacks all frames of a text into at most so many bytes, with whatever is installed."""
     for name in ("compression.zstd", "backports.zstd"):
