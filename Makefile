@@ -57,6 +57,7 @@ reproduce: env ## Run the evaluation protocol on DATA within an hour; QUICK=1 in
 space: env ## Rebuild the shipped catalog and space from the records in DATA.
 	$(BIN)/python scripts/build_catalog.py --data $(DATA)
 	$(BIN)/python scripts/build_space.py --data $(DATA)
+	$(BIN)/python scripts/build_scores.py --data $(DATA)
 
 lock: env ## Pin requirements/dev.txt anew from pyproject.toml and requirements/dev.in.
 	$(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --allow-unsafe \

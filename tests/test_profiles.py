@@ -188,7 +188,7 @@ GOLDEN = """\
    "facts": {},
    "id": "score:gsm8k",
    "kind": "score",
-   "reported": {"benchmark": "gsm8k", "score": 0.9, "sd": 0.04, "tasks": ["zeroeval/*gsm*"]},
+   "reported": {"benchmark": "gsm8k", "score": 0.9},
    "space": "2026-11-22-0c35ed9e"
   }
  ]

@@ -269,6 +269,14 @@ class Router:
         """Names of the pool, sorted."""
         return self._pool.models
 
+    @property
+    def probation(self) -> frozenset[str]:
+        """Models of the pool that are chosen on a lower bound of P(correct), until more is known."""
+        cautious = self._pool.cautious
+        if cautious is None:
+            return frozenset()
+        return frozenset(n for n, on in zip(self._pool.models, cautious, strict=True) if on)
+
     def route(
         self,
         prompt: Request,

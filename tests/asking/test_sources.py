@@ -260,3 +260,29 @@ def test_a_folder_of_prompts_alone_will_do(tmp_path):
 def test_options_are_lettered_one_a_line():
     assert asked("Which?", ("x", "y")) == "Which?\n\nA) x\nB) y"
     assert asked("Which?", ()) == "Which?"
+
+
+def test_prompts_that_repeat_are_on_offer_once(tmp_path):
+    rows = [
+        {"prompt_id": f"q{i}", "text": text, "reference": "5"}
+        for i, text in enumerate(["What is 2 + 3?", "what  is 2 + 3?", "What is 1 + 4?"])
+    ]
+    folder = write_folder(tmp_path / "sums", prompts=rows, responses=[], models=[])
+    source = FolderSource(folder, fitted_space(), fitted_space().reader())
+    assert source.candidates.refs == ("sums/q0", "sums/q2")
+    assert source.notes == ["1 prompts repeat others; asked once each"]
+
+
+def test_prompts_are_chosen_by_what_their_text_tells_of_calibrated_items(toy_folder):
+    """The parameters by which answers are judged stay the calibrated ones."""
+    space = fitted_space()
+    own = FolderSource(toy_folder, space, space.reader()).candidates
+    at = calibrated_index(space).find(prefix_of(own.keys))
+    assert (at >= 0).all()
+    assert own.as_read is not None
+    for parameters, told in (
+        (own.items, space.calibrated.items),
+        (own.as_read, space.calibrated.expected),
+    ):
+        np.testing.assert_array_equal(parameters.discrimination, told.discrimination[at])
+        np.testing.assert_array_equal(parameters.intercept, told.intercept[at])

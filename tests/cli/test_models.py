@@ -25,7 +25,7 @@ def test_all_adds_the_models_that_were_not_onboarded():
     assert len(everything) > len(pool) > 40
     known = {row["name"] for row in everything if row["ability"] is not None}
     assert known >= {row["name"] for row in pool}
-    assert "not yet" in run("models", "--all").stdout
+    assert "not yet" in run("models", "--all", "--space", fitted_folder()).stdout
 
 
 @pytest.mark.parametrize("columns", [80, 100, 140, 200])
@@ -54,10 +54,11 @@ def test_one_model_is_shown_with_its_card_and_abilities():
     assert json.loads(run("models", "o3-mini", "--json").stdout)["name"] == "o3-mini"
 
 
-def test_a_model_outside_the_pool_is_shown_without_an_ability():
-    rows = json.loads(run("models", "--all", "--json").stdout)
+def test_a_model_that_a_space_does_not_know_is_shown_without_an_ability():
+    space = ("--space", fitted_folder())
+    rows = json.loads(run("models", "--all", "--json", *space).stdout)
     name = next(row["name"] for row in rows if row["ability"] is None)
-    assert "not been onboarded" in run("models", name).stdout
+    assert "not been onboarded" in run("models", name, *space).stdout
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_name():

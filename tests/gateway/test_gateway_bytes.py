@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable
 
+import anthropic
+import openai
 import pytest
 
 from gateway.conftest import CLAUDE, GPT, Start, config_for, fetch
@@ -91,3 +94,76 @@ def test_streams_are_the_upstreams_bytes_or_those_on_file(
             for x in (dated, wanted)
         )
     assert dated == wanted
+
+
+def whole(told: dict) -> Callable:
+    """Answer with one JSON object, whatever was asked for."""
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = json.dumps(told).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+
+    return talk
+
+
+CALL = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "water_level", "arguments": '{"station": "north"}'},
+}
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 5,
+    "model": "m",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "I ask.", "tool_calls": [CALL]},
+            "finish_reason": "tool_calls",
+        }
+    ],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13},
+}
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [
+        {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
+        {"type": "text", "text": "I ask."},
+        {"type": "tool_use", "id": "call_1", "name": "water_level", "input": {"station": "north"}},
+    ],
+    "stop_reason": "tool_use",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 9, "output_tokens": 4},
+}
+
+
+@pytest.mark.parametrize(("model", "told"), [(GPT, COMPLETION), (CLAUDE, MESSAGE)])
+def test_a_whole_answer_where_a_stream_was_asked_for_is_told_as_one(
+    start: Start, model: str, told: dict
+) -> None:
+    with raw_upstream(whole(told)) as (url, _):
+        gateway = start(config=config_for(url))
+        with (
+            openai.OpenAI(base_url=gateway.openai_url, api_key="any", max_retries=0) as oa,
+            anthropic.Anthropic(base_url=gateway.url, api_key="any", max_retries=0) as an,
+        ):
+            with oa.chat.completions.stream(
+                model=model, messages=ASK, stream_options={"include_usage": True}
+            ) as events:
+                answer = events.get_final_completion()
+            with an.messages.stream(model=model, max_tokens=99, messages=ASK) as events:
+                message = events.get_final_message()
+    (choice,) = answer.choices
+    assert (choice.message.content, choice.finish_reason) == ("I ask.", "tool_calls")
+    assert choice.message.tool_calls[0].function.name == "water_level"
+    assert json.loads(choice.message.tool_calls[0].function.arguments) == {"station": "north"}
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (9, 4)
+    assert [block.type for block in message.content][-2:] == ["text", "tool_use"]
+    assert message.content[-1].input == {"station": "north"}
+    assert message.stop_reason == "tool_use"
+    assert message.usage.output_tokens == 4

@@ -178,6 +178,12 @@ def test_both_clients_get_its_streams(
     )
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == TEXT
     assert chunks[-1].usage is not None
+    # Of Claude's API the proxy plays whole answers alone, whatever was asked for.
+    for name in (CLAUDE, model):
+        told = oa.chat.completions.create(model=name, messages=ASK, stream=True)
+        assert "".join(c.choices[0].delta.content or "" for c in told if c.choices) == TEXT
+    with an.messages.stream(model=CLAUDE, max_tokens=50, messages=ASK) as stream:
+        assert stream.get_final_text() == TEXT
     with an.messages.stream(model=model, max_tokens=50, messages=ASK, extra_headers=only) as stream:
         assert stream.get_final_text() == TEXT
         assert stream.get_final_message().usage.output_tokens > 0

@@ -26,7 +26,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_an_onboarded_model_is_routed_to_and_a_removed_one_is_not(start: Start, home: Path) -> None:
+@pytest.mark.usefixtures("home")
+def test_an_onboarded_model_is_routed_to_and_a_removed_one_is_not(start: Start) -> None:
     running = start()
     gateway = running.gateway
 

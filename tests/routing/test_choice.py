@@ -303,3 +303,45 @@ def test_what_an_infeasible_request_is_told_makes_it_feasible(rows, floor, cap, 
         for name, at, model in told:
             loosened = dataclasses.replace(policy, **{name: float(at)})
             assert choice.within_bounds(offers, loosened)[0, offers.models.index(model)]
+
+
+# -- newcomers -------------------------------------------------------------------------------------
+
+
+@given(models, st.data(), modes)
+def test_a_newcomer_is_taken_at_its_lower_bound_and_others_as_before(rows, data, mode):
+    """Under every policy, and where the policy itself is surer, at the policy's bound."""
+    offers = table(rows)
+    new = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
+    on_probation = dataclasses.replace(offers, cautious=new)
+    policy = Policy(**mode)
+    p, usual = choice.probabilities(on_probation, policy), choice.probabilities(offers, policy)
+    np.testing.assert_array_equal(p[:, ~new], usual[:, ~new])
+    z = max(choice.CAUTION_Z, policy.confidence_z or 0.0)
+    bound = offers.forecast.interval(z)[0]
+    np.testing.assert_array_equal(p[:, new], bound[:, new])
+    assert (choice.utilities(on_probation, policy) <= choice.utilities(offers, policy)).all()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(value_of_correct_usd=1.0),
+        dataclasses.replace(BEST, max_cost_usd=1.0),
+        dataclasses.replace(CHEAPEST, min_accuracy=0.75),
+    ],
+)
+def test_a_newcomer_wins_what_it_would_win_once_its_posterior_is_tight(policy):
+    """Better and cheaper, but little is known of it: it is chosen as soon as enough is."""
+    offers = estimates([0.85, 0.8], [0.001, 0.002])
+    new = np.array([True, False])
+
+    def known_to_within(variance):
+        errors = np.array([[variance, 0.0001]], dtype=np.float32)
+        forecast = dataclasses.replace(offers.forecast, error_variance=errors)
+        return dataclasses.replace(offers, forecast=forecast)
+
+    wide, tight = known_to_within(1.0), known_to_within(0.0004)
+    assert chosen(wide, policy) == "ada"
+    assert chosen(dataclasses.replace(wide, cautious=new), policy) == "bob"
+    assert chosen(dataclasses.replace(tight, cautious=new), policy) == "ada"

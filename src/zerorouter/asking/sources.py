@@ -389,15 +389,18 @@ class FolderSource:
         name = folder.resolve().name
         self.notes: list[str] = []
         kept, graders = self._gradable(prompts.texts, prompts.references, prompts.choices, grader)
-        if len(kept) > MOST_PROMPTS:
-            self.notes.append(f"{MOST_PROMPTS:,} of {len(kept):,} prompts are on offer, a sample")
-            chosen = np.random.default_rng(seed).permutation(len(kept))[:MOST_PROMPTS]
+        digest = [question_digest(prompts.texts[i], prompts.choices[i] or ()) for i in kept]
+        first = {key: place for place, key in reversed(list(enumerate(digest)))}
+        chosen = np.array(sorted(first.values()))
+        if len(chosen) < len(kept):
+            self.notes.append(f"{len(kept) - len(chosen):,} prompts repeat others; asked once each")
+        if len(chosen) > MOST_PROMPTS:
+            self.notes.append(f"{MOST_PROMPTS:,} of {len(chosen):,} prompts are on offer, a sample")
+            chosen = np.random.default_rng(seed).permutation(chosen)[:MOST_PROMPTS]
             chosen.sort()
-            kept, graders = [kept[i] for i in chosen], [graders[i] for i in chosen]
+        kept, graders = [kept[i] for i in chosen], [graders[i] for i in chosen]
+        digests = [digest[i] for i in chosen]
         options = [prompts.choices[i] or () for i in kept]
-        digests = [
-            question_digest(prompts.texts[i], own) for i, own in zip(kept, options, strict=True)
-        ]
         self._questions = [
             asked(prompts.texts[i], own) for i, own in zip(kept, options, strict=True)
         ]

@@ -14,6 +14,7 @@ from zerorouter.cli.common import print_json, router_options, say, typed_errors
 if TYPE_CHECKING:
     from zerorouter.arrays import Float32Array
     from zerorouter.catalog import Catalog, ModelSpec, PriceReport
+    from zerorouter.router import Router
     from zerorouter.space import LatentSpace
 
 
@@ -157,6 +158,11 @@ def _show_all(specs: list[ModelSpec], abilities: _Abilities, catalog: Catalog) -
                 right=True,
             ),
             *(
+                [Column("probation", ["yes" if s.name in probation else "" for s in listed])]
+                if any(s.name in probation for s in listed)
+                else []
+            ),
+            *(
                 [Column("known by", [abilities.basis(spec.name) for spec in listed])]
                 if abilities.rests_on is not None
                 else []
@@ -206,6 +212,8 @@ def _show_one(spec: ModelSpec, abilities: _Abilities) -> None:
         for k, (m, s) in enumerate(zip(*found, strict=True)):
             label = "ability, general" if k == 0 else f"ability, specific {k}"
             facts[label] = f"{m:+.2f} ± {1.645 * s:.2f} (90%)"
+        if on_probation:
+            facts["probation"] = "chosen on a lower bound of P(correct) until more is known of it"
         facts["known by"] = abilities.basis(spec.name)
     else:
         facts["ability"] = "not known yet: the model has not been onboarded"

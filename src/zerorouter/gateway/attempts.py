@@ -188,6 +188,7 @@ class Caller:
                     sent,
                     response,
                     stream=request.stream,
+                    include_usage=request.include_usage or sent.has_extra_usage,
                     settings=call.settings,
                 )
         except BaseException as error:

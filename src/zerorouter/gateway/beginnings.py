@@ -96,6 +96,7 @@ async def begin(
     response: Answer,
     *,
     stream: bool,
+    include_usage: bool,
     settings: GatewaySettings,
 ) -> Begun:
     """Read as much as tells whether this is an answer.
@@ -106,6 +107,7 @@ async def begin(
         sent: What it was asked.
         response: The answer, its head read.
         stream: Whether a stream was asked for.
+        include_usage: Whether a chat stream was to end with its usage.
         settings: The gateway's.
 
     Raises:
@@ -134,7 +136,21 @@ async def begin(
         raise AttemptFailed.of("too_long", 502, f"{name} answered with more than {most} bytes")
     if not body or begun.content_type.startswith(("application/json", "text/")):
         begun.parsed = _parsed(name, body)
+    if stream and begun.parsed is not None:
+        return _told_as_stream(begun, body, response, include_usage)
     begun.first = body
+    return begun
+
+
+def _told_as_stream(begun: Begun, body: bytes, response: Answer, include_usage: bool) -> Begun:
+    """A whole answer where a stream was asked for: its events, with nothing to come after them."""
+    from zerorouter.gateway.wire.whole_as_stream import whole_as_stream
+
+    told = whole_as_stream(begun.spoken, begun.parsed or {}, include_usage=include_usage)
+    if told is None:
+        begun.first = body
+    else:
+        begun.first, begun.response, begun.parsed = told, response, None
     return begun
 
 

@@ -13,6 +13,7 @@ import asyncio
 import dataclasses
 import math
 import re
+from time import monotonic
 from typing import Any, Final
 
 from zerorouter.errors import WireError
@@ -36,6 +37,7 @@ _ASKED: Final = frozenset(
         "zerorouter",
         "stream",
         "max_tokens",
+        "max_completion_tokens",
     }
 )
 _WHOLE: Final = frozenset({"budget_usd", "max_mean_latency_s", "max_p95_latency_s", "min_accuracy"})
@@ -70,17 +72,19 @@ async def decide_one(gateway: Gateway, asked: Asked) -> Reply:
         messages=messages,
         tools=tools,
         response_format=body.get("response_format"),
-        max_tokens=None,
+        max_tokens=_limit(body),
         n=1,
         user=None,
         session_id=None,
         output_modalities=(),
         wishes=wishes,
     )
-    setup = gateway.setup
-    decision = decide(setup, request, wishes, asked.key, None)
+    key_id = "" if asked.key is None else asked.key.id
+    session = wishes.session_id
+    cached = session and gateway.sessions.cached_tokens(key_id, session, monotonic())
+    decision = decide(gateway.setup, request, wishes, asked.key, cached or None)
     if gateway.learning is not None:
-        gateway.learning.remember_all([decision], "" if asked.key is None else asked.key.id)
+        gateway.learning.remember_all([decision], key_id)
     return Reply(value=decision.to_dict())
 
 
@@ -203,6 +207,20 @@ def _prompts(told: Any) -> tuple[list[Any], list[str]]:
         prompts.append(prompt)
         ids.append(name)
     return prompts, ids
+
+
+def _limit(body: dict[str, Any]) -> int | None:
+    """The request's limit on the answer's tokens."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        found = body.get(name)
+        if found is None:
+            continue
+        if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found < 2**31:
+            raise WireError(
+                f"{name}: found {str(found)[:40]}; wanted a whole number of tokens", param=name
+            )
+        return found
+    return None
 
 
 def _number(body: dict[str, Any], name: str) -> float:

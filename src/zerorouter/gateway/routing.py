@@ -136,7 +136,7 @@ def decide(
         request.messages,
         policy=policy,
         models=_allowed(setup, wishes, key),
-        exclude=_denied(setup, request.api, wishes),
+        exclude=_denied(setup, request, wishes),
         min_accuracy=wishes.min_accuracy,
         max_cost_usd=wishes.max_cost_usd,
         max_latency_s=wishes.max_latency_s,
@@ -167,10 +167,24 @@ def _allowed(setup: Setup, wishes: RequestWishes, key: VirtualKey | None) -> tup
     return both
 
 
-def _denied(setup: Setup, api: Api, wishes: RequestWishes) -> tuple[str, ...]:
-    """Patterns of models that may not serve, those not reachable by this API among them."""
-    unspoken = setup.not_spoken(api)
-    return (*unspoken, *wishes.deny) if unspoken else wishes.deny
+def _denied(setup: Setup, request: WireRequest, wishes: RequestWishes) -> tuple[str, ...]:
+    """Patterns of models that may not serve.
+
+    Among them those that cannot be reached by this API, and those whose longest answer is shorter
+    than the request's limit: they would refuse it.
+
+    Raises:
+        NoEligibleModelError: No model answers with so many tokens.
+    """
+    denied = setup.not_spoken(request.api)
+    if request.max_tokens is not None and (short := setup.too_short(request.max_tokens)):
+        if len(short) == len(setup.routed):
+            raise NoEligibleModelError(
+                f"answers of up to {request.max_tokens:,} tokens were asked for; no model on offer "
+                "answers at such length"
+            )
+        denied = (*denied, *short)
+    return (*denied, *wishes.deny) if denied else wishes.deny
 
 
 def _matches(name: str, globs: tuple[str, ...]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -38,6 +40,8 @@ class Setup:
     version: int = 1
     _unspoken: dict[Api, tuple[str, ...]] = field(default_factory=dict, repr=False)
     _prices: dict[str, Price | None] = field(default_factory=dict, repr=False)
+    _longest: list[tuple[float, str]] = field(default_factory=list, repr=False)
+    _short: dict[int, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def settings(self) -> GatewaySettings:
@@ -82,6 +86,23 @@ class Setup:
             )
             self._unspoken[api] = found
         return found
+
+    def too_short(self, max_tokens: int) -> tuple[str, ...]:
+        """Routed models that cannot answer with so many tokens: they would refuse the request."""
+        if not self._longest:
+            self._longest.extend(sorted((self._longest_answer(name), name) for name in self.routed))
+        n = bisect_left(self._longest, (max_tokens, ""))
+        found = self._short.get(n)
+        if found is None:
+            found = self._short[n] = tuple(name for _, name in self._longest[:n])
+        return found
+
+    def _longest_answer(self, model: str) -> float:
+        """Tokens of the longest answer of a model; infinite where nobody knows."""
+        if model not in self.catalog:
+            return math.inf
+        spec = self.catalog.get(model)
+        return min(spec.max_output_tokens or math.inf, spec.context_tokens or math.inf)
 
     def price(self, model: str) -> Price | None:
         """What a model costs; None where nobody knows."""

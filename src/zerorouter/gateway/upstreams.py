@@ -46,7 +46,7 @@ STANDARD: Final[Mapping[str, UpstreamSettings]] = MappingProxyType(
         "openai": _known(
             "https://api.openai.com/v1",
             "OPENAI_API_KEY",
-            *("gpt-*", "chatgpt-*", "o1*", "o3*", "o4*"),
+            *("gpt-[0-9]*", "chatgpt-*", "o1*", "o3*", "o4*"),
             embeddings=("text-embedding-*",),
         ),
         "anthropic": _known(

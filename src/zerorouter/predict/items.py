@@ -96,7 +96,7 @@ class PromptReadings:
 
     @cached_property
     def similarity(self) -> Float32Array | None:
-        """(N, P) cosines to the prototypes, where they are wanted: hardly any decision needs them."""
+        """(N, P) cosines to the prototypes, where wanted; worked out once somebody asks."""
         if self.embedding is None or self.prototypes is None:
             return None
         return self.prototypes.similarity(self.embedding)

@@ -26,6 +26,7 @@ MAX_MEMBER_BYTES: Final = 1 << 29
 _ZSTANDARD = 93
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _SIGNATURE = b"PK\x03\x04"
+_SLACK = 64  # bytes by which a member's own header may be longer than the directory says
 
 
 class Archive:
@@ -57,14 +58,19 @@ class Archive:
         stream: Any = self._archive.fp
         if info.flag_bits & 1:
             raise self._fault(name, "an encrypted member", "a plain log")
+        # Name and extra fields may differ from the directory's; a member mostly comes in one read.
+        about = _LOCAL_HEADER.size + len(info.filename) + len(info.extra) + _SLACK
         try:
             stream.seek(info.header_offset)
-            header = stream.read(_LOCAL_HEADER.size)
-            if len(header) < _LOCAL_HEADER.size or header[:4] != _SIGNATURE:
+            member = stream.read(about + info.compress_size)
+            if len(member) < _LOCAL_HEADER.size or member[:4] != _SIGNATURE:
                 raise self._fault(name, "no member where the directory says", "a whole archive")
-            fields = _LOCAL_HEADER.unpack(header)
-            stream.seek(fields[9] + fields[10], 1)  # past its name and its extra fields
-            packed = stream.read(info.compress_size)
+            fields = _LOCAL_HEADER.unpack_from(member)
+            start = _LOCAL_HEADER.size + fields[9] + fields[10]  # past name and extra fields
+            stop = start + info.compress_size
+            if len(member) < stop:
+                member += stream.read(stop - len(member))
+            packed = member[start:stop]
             raw = _unpack(info, packed)
         except (OSError, zlib.error, ValueError, EOFError) as error:
             raise self._fault(name, f"a damaged member ({error})", "a whole archive") from error

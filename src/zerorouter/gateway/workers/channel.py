@@ -105,21 +105,26 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Of `asyncio.Protocol`."""
-        held = self._held
-        held += data
-        at = 0
-        while len(held) - at >= _LENGTH.size:
-            size = _LENGTH.unpack_from(held, at)[0]
-            if size > MOST_BYTES:
-                self.close()
-                return
-            end = at + _LENGTH.size + size
-            if len(held) < end:
-                break
-            frame = json.loads(bytes(held[at + _LENGTH.size : end]))
-            at = end
+        self._held += data
+        while (frame := self._next()) is not None:
             self._on_frame(frame)
-        del held[:at]
+
+    def _next(self) -> Frame | None:
+        """The next whole frame of what has come."""
+        held = self._held
+        if len(held) < _LENGTH.size:
+            return None
+        size = _LENGTH.unpack_from(held)[0]
+        if size > MOST_BYTES:
+            self.close()
+            return None
+        end = _LENGTH.size + size
+        if len(held) < end:
+            return None
+        body = bytes(held[_LENGTH.size : end])
+        del held[:end]
+        frame: Frame = json.loads(body)
+        return frame
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of `asyncio.Protocol`."""

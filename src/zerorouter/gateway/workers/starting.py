@@ -88,6 +88,9 @@ def serve_with_workers(
             log.write({"event": "started", "url": url, "workers": n_workers, "pid": os.getpid()})
             on_ready(Told(**{**told, "upstreams": tuple(told["upstreams"])}))
 
+        def tell(event: dict[str, Any]) -> None:
+            log.write(event, level="info" if event["event"] == "worker_started" else "warning")
+
         async def run() -> None:
             await Supervisor(
                 sockets,
@@ -104,7 +107,7 @@ def serve_with_workers(
                 inherited=(lock,),
                 drain_s=settings.timeouts.drain_s,
                 on_ready=ready,
-                tell=log.write,
+                tell=tell,
             ).run()
 
         asyncio.run(run())

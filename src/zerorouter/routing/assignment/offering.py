@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,13 +15,12 @@ from zerorouter.routing.estimates import Estimates
 from zerorouter.routing.policy import Policy
 
 # What estimated costs are off by, in logs: the sd of a cell's own error where nothing better is
-# told; the sds of what a model's requests share and of what all share, for prompts of kinds that
-# were calibrated and for foreign ones; and by how much optimising picks what looks cheap by
-# mistake. From held-out tasks of zeroeval and routerbench-subset (docs/results/spend.md).
+# told, and the sds of what a model's requests share and of what all share, for prompts of kinds
+# that were calibrated and for foreign ones. From held-out prompts and tasks of zeroeval and
+# routerbench-subset (docs/results/spend.md).
 OWN_SD_LOG = 0.6
-MODEL_SD_LOG = (0.11, 0.3)
-COMMON_SD_LOG = (0.08, 0.5)
-BIAS_LOG = 0.04
+MODEL_SD_LOG = (0.1, 0.3)
+COMMON_SD_LOG = (0.06, 0.5)
 RIM = 0.05  # support below which a prompt counts as foreign, the more the closer to 0
 
 
@@ -77,8 +77,9 @@ def cost_errors_of(
     foreign = 1.0
     if support is not None:
         foreign = float(np.mean(np.clip(1 - np.asarray(support, np.float64) / RIM, 0, 1)))
+    # Either kind errs on its own, and touches its share of the batch alone.
     model_sd, common_sd = (
-        float(np.sqrt(near**2 + (far**2 - near**2) * foreign))
+        math.hypot((1 - foreign) * near, foreign * far)
         for near, far in (MODEL_SD_LOG, COMMON_SD_LOG)
     )
-    return CostErrors(own_sd=own, model_sd=model_sd, common_sd=common_sd, bias=BIAS_LOG)
+    return CostErrors(own_sd=own, model_sd=model_sd, common_sd=common_sd)
