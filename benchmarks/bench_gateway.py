@@ -263,7 +263,7 @@ def litellm(folder: Path, python: str, behind: Server, cpus: set[int]) -> Iterat
                     ask(port)
                     break
                 except OSError as error:
-                    if process.poll() is not None or time.perf_counter() - began > 180:
+                    if process.poll() is not None or time.perf_counter() - began > 900:
                         told = (folder / "litellm.log").read_text()[-2_000:]
                         raise SystemExit(f"litellm did not start: {told}") from error
                     time.sleep(0.05)

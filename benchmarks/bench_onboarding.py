@@ -31,9 +31,9 @@ import numpy as np
 
 from zerorouter.arrays import Float64Array
 from zerorouter.irt.ability import AbilityPosterior, ability_posterior
-from zerorouter.irt.anchors import select_anchors
 from zerorouter.irt.model import ItemParameters
 from zerorouter.irt.population import DEGREES_OF_FREEDOM
+from zerorouter.onboarding.design import select
 from zerorouter.onboarding.outlook import predictive_sd
 
 N_ANCHORS = 50
@@ -165,11 +165,12 @@ def anchors_needed(
             break
         n = len(chosen)
         if adaptive:
-            batch = select_anchors(
+            batch = select(
                 as_read,
                 BATCH,
-                prior_mean=posterior.mean,
-                prior_covariance=posterior.covariance,
+                asked=n,
+                mean=posterior.mean,
+                covariance=posterior.covariance,
                 rng=rng,
                 strategy="i_optimal",
                 targets=targets,

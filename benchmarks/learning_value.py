@@ -14,8 +14,8 @@ and the last fifth, which nobody learns from, tells the log-loss of the forecast
 
 Second part: a newcomer that has learned from all its prompts is silently replaced by another model
 under its name. Told are the scores until drift is raised, the log-loss on the new model's answers,
-and false alarms without a change. Third part: what one newcomer's scores on a task do to the
-forecasts of the *others* there.
+and false alarms without a change. Third part: what twenty scores of every other model on a task do
+to the forecasts of a newcomer that nobody has scored.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class Stage:
         served: Prompts that are served and scored.
         held: Prompts that tell the log-loss.
         task: (N,)
+        teachers: Everybody in the space, the newcomers included.
+        taught: (teachers, N) their scores with NaN.
     """
 
     space: LatentSpace
@@ -79,6 +81,8 @@ class Stage:
     served: IntArray
     held: IntArray
     task: np.ndarray
+    teachers: tuple[str, ...]
+    taught: Float64Array
 
     def item(self, i: int) -> ItemReading:
         """A prompt as the learner gets it."""
@@ -132,6 +136,8 @@ def set_stage(data: Path, seed: int) -> Stage:
         served=np.flatnonzero(fifth == 3),
         held=np.flatnonzero(fifth == 4),
         task=np.array(matrix.prompts.tasks),
+        teachers=tuple(n for n, is_in in zip(matrix.respondents, old | new, strict=True) if is_in),
+        taught=matrix.scores[old | new].astype(np.float64),
     )
 
 
@@ -330,12 +336,12 @@ def _order(stage: Stage, u: int, seed: int) -> list[int]:
 
 
 def informs_others(stage: Stage) -> list[tuple[str, int, float, float, float, float]]:
-    """Per task: what all newcomers' scores but one's do to that one's forecasts.
+    """Per task: what the scores of all models but one do to that one's forecasts.
 
     Rows: task, scores, log-loss of the one before and after on the task, and on all other tasks.
     """
     ground = Ground(stage.space)
-    out = []
+    out: list[tuple[str, int, float, float, float, float]] = []
     for task in sorted(set(stage.task.tolist())):
         here = stage.held[stage.task[stage.held] == task]
         away = stage.held[stage.task[stage.held] != task]
@@ -344,15 +350,16 @@ def informs_others(stage: Stage) -> list[tuple[str, int, float, float, float, fl
         for u, name in enumerate(stage.newcomers):
             state = ground.start()
             rng = np.random.default_rng(u)
-            for v, other in enumerate(stage.newcomers):
-                if v == u:
+            there = stage.served[stage.task[stage.served] == task]
+            for v, other in enumerate(stage.teachers):
+                if other == name or other not in ground:
                     continue
-                served = [i for i in _order(stage, v, 5) if stage.task[i] == task]
-                for i in served[: int(rng.integers(20, 40))]:
-                    score = float(stage.scores[v, i])
+                scored = there[~np.isnan(stage.taught[v, there])]
+                for i in rng.permutation(scored)[:20].tolist():
+                    score = float(stage.taught[v, i])
                     state, _ = take_score(state, ground, other, stage.item(i), score)
             n_scores = max(n_scores, state.n_scores)
-            row = []
+            row: list[float] = []
             for index in (here, away):
                 y = stage.scores[u, index]
                 if np.isnan(y).all():
@@ -361,7 +368,8 @@ def informs_others(stage: Stage) -> list[tuple[str, int, float, float, float, fl
                 for one in (ground.start(), replace(state, models=MappingProxyType({}))):
                     row.append(log_loss(forecast(stage, one, name, index), y))
             told.append(row)
-        out.append((task, n_scores, *(float(x) for x in np.nanmean(np.array(told), axis=0))))
+        before, after, away_before, away_after = np.nanmean(np.array(told), axis=0).tolist()
+        out.append((task, n_scores, before, after, away_before, away_after))
     return out
 
 
@@ -424,8 +432,8 @@ def main() -> None:
         "| task | scores of others on it | there, before | after | elsewhere, before | after |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for task, n, *losses in informs_others(stage):
-        lines.append(f"| {task} | {n} | " + " | ".join(f"{x:.3f}" for x in losses) + " |")
+    for task, n, *means in informs_others(stage):
+        lines.append(f"| {task} | {n} | " + " | ".join(f"{x:.3f}" for x in means) + " |")
     text = "\n".join(lines)
     print(text)
     if given.markdown:

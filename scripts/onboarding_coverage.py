@@ -27,7 +27,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from zerorouter.arrays import Float64Array, IntArray
+from zerorouter.arrays import BoolArray, Float64Array, IntArray
 from zerorouter.evaluation.benchmark import Benchmark, load_benchmark
 from zerorouter.evaluation.splits import Split, make_split
 from zerorouter.fitting.core import Fitted, fit
@@ -38,6 +38,7 @@ from zerorouter.irt.leanings import with_leanings
 from zerorouter.irt.model import ItemParameters
 from zerorouter.irt.population import DEGREES_OF_FREEDOM
 from zerorouter.onboarding import outlook
+from zerorouter.onboarding.design import select
 from zerorouter.onboarding.outlook import Targets, accuracy_draws
 
 DATASETS = ("zeroeval", "mmlu-pro")
@@ -217,17 +218,49 @@ class Arm:
         strategy: See `irt.anchors.select_anchors`.
         as_read: Whether by the parameters that prompts' texts tell, as onboarding does; else by
             the calibrated ones.
+        asked: Anchors that were asked before, by which `onboarding.design.select` decides how many
+            it draws at random; None where none are to be drawn.
     """
 
     label: str
     strategy: AnchorStrategy
-    as_read: bool = False
+    as_read: bool = True
+    asked: int | None = None
+
+    def choose(
+        self, newcomer: Newcomer, n: int, among: BoolArray, rng: np.random.Generator
+    ) -> IntArray:
+        """Positions of ``n`` anchors."""
+        fitted = newcomer.fold.fitted
+        items = fitted.expected if self.as_read else fitted.calibration.items
+        mean, covariance = newcomer.centre, fitted.population.covariance
+        if self.asked is None:
+            return select_anchors(
+                items,
+                n,
+                prior_mean=mean,
+                prior_covariance=covariance,
+                rng=rng,
+                strategy=self.strategy,
+                eligible=among,
+            )
+        return select(
+            items,
+            n,
+            asked=self.asked,
+            mean=mean,
+            covariance=covariance,
+            strategy=self.strategy,
+            rng=rng,
+            eligible=among,
+        )
 
 
 ARMS = (
     Arm(label="random", strategy="random"),
-    Arm(label="I-optimal", strategy="i_optimal", as_read=True),
-    Arm(label="I-optimal by calibrated parameters", strategy="i_optimal"),
+    Arm(label="as onboarding chooses", strategy="i_optimal", asked=0),
+    Arm(label="all I-optimal", strategy="i_optimal"),
+    Arm(label="all I-optimal by calibrated parameters", strategy="i_optimal", as_read=False),
 )
 
 
@@ -246,15 +279,7 @@ def everywhere(
                 among = answered & (
                     rng.random(len(answered)) < (1.0 if arm.strategy == "random" else 0.5)
                 )
-                anchors = select_anchors(
-                    fitted.expected if arm.as_read else fitted.calibration.items,
-                    n,
-                    prior_mean=model.centre,
-                    prior_covariance=fitted.population.covariance,
-                    rng=rng,
-                    strategy=arm.strategy,
-                    eligible=among,
-                )
+                anchors = arm.choose(model, n, among, rng)
                 rest = np.setdiff1d(np.flatnonzero(answered), anchors)
                 truth = np.concatenate([model.answers[rest], model.later[later]]).mean()
                 share = MOST_TARGETS / (len(rest) + len(later))

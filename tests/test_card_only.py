@@ -214,6 +214,27 @@ def test_scores_sharpen_a_card_step_by_step(tmp_path):
     assert "card, 3 scores" in listed
 
 
+def test_onboarding_starts_where_the_catalog_has_the_model(tmp_path):
+    known, home = shipped(), str(tmp_path)
+    at = known.names.index(OUTSIDE)
+    mean, sd = ability(run("onboard", OUTSIDE, "--json", ZEROROUTER_HOME=home))
+    np.testing.assert_allclose(mean, known.mean[at], atol=1e-3)
+    np.testing.assert_allclose(sd, np.sqrt(np.diagonal(known.covariance[at])), atol=1e-3)
+    row = json.loads(run("models", OUTSIDE, "--json", ZEROROUTER_HOME=home).stdout)
+    assert row["known_by"] == f"card, {known.scores_of(OUTSIDE)} scores"
+    assert OUTSIDE in run("route", PROMPT, "--explain", ZEROROUTER_HOME=home).stdout
+
+
+def test_scores_that_a_user_tells_take_the_place_of_the_catalogs(tmp_path):
+    home = str(tmp_path)
+    direct = run("onboard", OUTSIDE, "--from-scores", "gpqa=0.6", "--json", ZEROROUTER_HOME=home)
+    run("onboard", OUTSIDE, "--remove", ZEROROUTER_HOME=home)
+    run("onboard", OUTSIDE, ZEROROUTER_HOME=home)
+    later = run("onboard", OUTSIDE, "--from-scores", "gpqa=0.6", "--json", ZEROROUTER_HOME=home)
+    for one, other in zip(ability(direct), ability(later), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("scores", "code", "message"),
     [

@@ -31,7 +31,7 @@ from zerorouter.onboarding.benchmarks import (
     published_beside,
     read_published,
 )
-from zerorouter.onboarding.evidence import card_prior
+from zerorouter.onboarding.evidence import Prior, Summary, card_prior
 from zerorouter.onboarding.published import ScoreMatrix
 from zerorouter.profiles import card_of
 from zerorouter.space import AnswerStyle, LatentSpace
@@ -67,6 +67,28 @@ class CardOnly:
     def scores_of(self, name: str) -> int:
         """Published scores that a model's place rests on."""
         return int(self.n_scores[self.names.index(name)])
+
+    def summary(self, name: str, prior: Prior) -> Summary:
+        """What a model's published scores add to its card, as a Gaussian likelihood.
+
+        Args:
+            name: The model.
+            prior: What its card in the catalog tells.
+        """
+        at = self.names.index(name)
+        before = np.linalg.inv(prior.covariance)
+        after = np.linalg.inv(self.covariance[at].astype(np.float64))
+        # Rounding may leave a direction that nothing was told of a shade below nothing.
+        values, vectors = np.linalg.eigh((after - before + (after - before).T) / 2)
+        told = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        mean = self.mean[at].astype(np.float64)
+        shift = (before + told) @ mean - before @ prior.mean
+        return Summary(
+            mean=tuple(mean.tolist()),
+            precision=tuple(tuple(row) for row in told.tolist()),
+            shift=tuple(shift.tolist()),
+            n_answers=0,
+        )
 
     def join(self, space: LatentSpace, names: Iterable[str]) -> LatentSpace:
         """The space with these models in it as respondents; those it knows already stay."""

@@ -332,7 +332,7 @@ class Ground:
 
     def kernel(self, similarity: FloatArray) -> Float64Array:
         """(P,) weights of the prototypes' shifts for a prompt; unit length."""
-        return Shifts.kernel(similarity)
+        return Shifts.kernel(similarity).astype(np.float64)
 
     def _holds(self, name: str, model: ModelState) -> bool:
         own = self.space.abilities.mean[self._index[name]]

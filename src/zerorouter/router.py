@@ -11,6 +11,7 @@ predict item parameters, estimate, choose.
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -68,6 +69,9 @@ class Wishes:
 
     models: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+
+_NO_WISHES = Wishes()
 
 
 class Router:
@@ -271,7 +275,7 @@ class Router:
 
     @property
     def probation(self) -> frozenset[str]:
-        """Models of the pool that are chosen on a lower bound of P(correct), until more is known."""
+        """Models of the pool that are taken at a lower bound of P(correct) until more is known."""
         cautious = self._pool.cautious
         if cautious is None:
             return frozenset()
@@ -598,7 +602,10 @@ class Router:
         if estimates.input_tokens is not None:
             size = size + estimates.input_tokens[0]
         room = size <= self._pool.context_tokens
-        candidates = (eligible & room).nonzero()[0]
+        crowded = _NOBODY
+        if np.count_nonzero(room) < len(room):  # hardly ever
+            eligible, crowded = eligible & room, np.flatnonzero(~room)
+        candidates = eligible.nonzero()[0]
         if len(candidates) == 0:
             raise self._nothing_left(reasons, room)
         if policy.needs_prices and not self._pool.has_prices:
@@ -636,7 +643,7 @@ class Router:
                 chosen=j,
                 policy=policy,
                 filtered=reasons,
-                crowded=_NOBODY if room.all() else np.flatnonzero(~room),
+                crowded=crowded,
                 readings=readings,
                 row=row,
             ),
@@ -784,6 +791,8 @@ def _read(prompt: Request, tools: Sequence[Any] | None, response_format: Any) ->
 
 
 def _wishes(models: Sequence[str], exclude: Sequence[str]) -> Wishes:
+    if models == () == exclude:
+        return _NO_WISHES
     for given in (models, exclude):
         if isinstance(given, str):
             raise InputError(
@@ -795,4 +804,4 @@ def _wishes(models: Sequence[str], exclude: Sequence[str]) -> Wishes:
 
 def _difficulty(discrimination: np.ndarray, intercept: float) -> float:
     """MDIFF = -d / |a| of one item (Reckase 1985)."""
-    return -intercept / max(float(np.sqrt(discrimination @ discrimination)), 1e-6)
+    return -intercept / max(math.sqrt(discrimination.dot(discrimination)), 1e-6)

@@ -7,8 +7,9 @@ no response: calibrated items are kept by the hash of their question alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zerorouter.arrays import Float32Array, Float64Array, FloatArray
+from zerorouter.arrays import Float32Array, FloatArray
 from zerorouter.artifacts import load_folder, save_folder
 from zerorouter.catalog import ModelSpec
 from zerorouter.covariates import CovariateTable
@@ -36,7 +37,8 @@ from zerorouter.predict.tokens import LengthProfile
 FORMAT = "zerorouter-space"
 FORMAT_VERSION = 3
 MOST_REMEMBERED = 10_000  # prompts of a batch whose cosines are kept, to learn from the answers
-SHIFT_REACH = 0.15  # of a cosine, within which prototypes count beside the nearest
+SHIFT_REACH = np.float32(0.15)  # of a cosine, within which prototypes count beside the nearest
+_ZERO = np.float32(0.0)
 _LATER_STYLES = ("stretch", "pivot", "smear", "leanings")  # not in the first spaces
 
 
@@ -422,34 +424,43 @@ class Shifts:
     prior_variance: float
 
     @staticmethod
-    def kernel(similarity: FloatArray) -> Float64Array:
+    def kernel(similarity: FloatArray) -> Float32Array:
         """(P,) weights of the shifts for a prompt with these cosines: few, of unit length.
 
         A prototype counts as far as its cosine comes within `SHIFT_REACH` of the nearest one's.
         """
-        near = np.asarray(similarity, dtype=np.float64)
-        weights = np.square(np.maximum(near - (near.max() - SHIFT_REACH), 0.0))
-        out: Float64Array = weights / np.sqrt(weights @ weights)
-        return out
+        near = np.asarray(similarity, dtype=np.float32)
+        weights: Float32Array = near - (np.maximum.reduce(near) - SHIFT_REACH)
+        np.maximum(weights, _ZERO, out=weights)
+        weights *= weights
+        weights *= np.float32(1 / math.sqrt(weights.dot(weights)))
+        return weights
 
     def apply(self, readings: PromptReadings) -> PromptReadings:
-        """The readings with their intercepts moved; they have to carry cosines."""
-        assert readings.similarity is not None
+        """The readings with their intercepts moved, in place; they have to carry cosines."""
+        cosines = readings.similarity
+        assert cosines is not None
         items = readings.items
-        moved = np.empty(items.n_items, dtype=np.float32)
-        left = items.shift_variance.copy()
-        for i, similarity in enumerate(readings.similarity):
+        intercept, variance = items.intercept, items.shift_variance
+        left, moved = variance.copy(), np.empty(len(intercept), dtype=np.float32)
+        for i, similarity in enumerate(cosines):
             weights = self.kernel(similarity)
-            moved[i] = weights @ self.shift
-            left[i] += np.square(weights) @ self.variance - self.prior_variance
-        return replace(
-            readings,
-            items=replace(
-                items, intercept=items.intercept + moved, shift_variance=np.maximum(left, 0)
-            ),
+            moved[i] = step = weights.dot(self.shift)
+            intercept[i] += step
+            weights *= weights
+            variance[i] = max(variance[i] + weights.dot(self.variance) - self.prior_variance, 0.0)
+        told = PromptReadings(
+            items=items,
+            domain=readings.domain,
+            log_length=readings.log_length,
+            support=readings.support,
+            embedding=readings.embedding,
+            prototypes=readings.prototypes,
             moved=moved,
-            left=items.shift_variance,
+            left=left,
         )
+        vars(told)["similarity"] = cosines  # worked out already
+        return told
 
 
 class SpaceReader:

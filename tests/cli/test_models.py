@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -126,3 +127,42 @@ def test_a_price_is_shown_with_its_tiers_source_and_date(tmp_path):
         "date",
     ):
         assert word in told
+
+
+def test_a_newcomer_is_listed_with_its_error_bar_and_on_probation(tmp_path):
+    home = {"ZEROROUTER_HOME": str(tmp_path)}
+    priced = ("--price-in", "1", "--price-out", "2")
+    assert run("onboard", "newcomer", *priced, **home).exit_code == 0
+    rows = {row["name"]: row for row in json.loads(run("models", "--json", **home).stdout)}
+    assert rows["newcomer"]["probation"]
+    assert not rows["o3-mini"]["probation"]
+    assert rows["newcomer"]["ability_sd"][0] > 2 * rows["o3-mini"]["ability_sd"][0]
+    table = run("models", **home, COLUMNS="140").stdout.splitlines()
+    (line,) = (line for line in table if line.startswith("newcomer "))
+    assert "±" in line
+    assert "yes" in line.split()
+    assert "lower bound" in run("models", "newcomer", **home).stdout
+    assert "probation" not in run("models", COLUMNS="140").stdout
+
+
+def test_a_model_that_a_gateway_found_changed_is_flagged(tmp_path):
+    learning = pytest.importorskip("zerorouter.learning")
+    pytest.importorskip("orjson")
+    from zerorouter.gateway.learning.versions import Published, Versions
+    from zerorouter.space import LatentSpace
+
+    space = LatentSpace.load()
+    name = "gpt-4o-2024-08-06"
+    ground = learning.Ground(space)
+    drift = learning.Drift(direction="worse", at_s=1.0, n_scores=40)
+    known = replace(ground.model(name), drift=drift)
+    state = replace(ground.start(), version=1, models={name: known})
+    Versions(tmp_path / "gateway" / "learning").publish(
+        Published(state=state, at_s=1.0, cursors={})
+    )
+    (told,) = [json.loads(run("models", name, "--json", ZEROROUTER_HOME=str(tmp_path)).stdout)]
+    assert told["drift"] == "worse"
+    shown = run("models", ZEROROUTER_HOME=str(tmp_path), COLUMNS="100").stdout
+    assert f"{name} answers worse than it did" in shown
+    other = run("models", "gpt-4o-mini-2024-07-18", "--json", ZEROROUTER_HOME=str(tmp_path))
+    assert json.loads(other.stdout)["drift"] is None

@@ -155,7 +155,7 @@ def test_a_drift_stands_in_metrics_until_it_is_acknowledged(admin: RunningGatewa
     quick(admin)
     fail(admin, GPT, SUMS)
     settled(admin)
-    line = f'zerorouter_model_drifted{{model="{GPT}"}}'
+    line = f'zerorouter_drift_state{{model="{GPT}"}}'
     assert f"{line} 1.0" in fetch(f"{admin.url}/metrics").body.decode()
     assert call(admin, "POST", f"models/{GPT}/acknowledge").status == 200
     text = fetch(f"{admin.url}/metrics").body.decode()

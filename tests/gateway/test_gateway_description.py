@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from gateway.conftest import CLAUDE, GPT, fetch
+from gateway.conftest import CLAUDE, GPT, config_for, fetch
+from zerorouter.gateway.admin import Admin
 from zerorouter.gateway.app import OPEN, PASSED_ON, ROUTES
 from zerorouter.gateway.describing import description
-from zerorouter.gateway.running import RunningGateway
+from zerorouter.gateway.running import RunningGateway, ServeOptions, serve_in_thread
+from zerorouter.sandbox import RunningSandbox
 
 schemathesis = pytest.importorskip("schemathesis")
 
+TOKEN = "the-token-of-the-administrator"
 MODELS = ("zerorouter/auto", "zerorouter/auto:cost", "zerorouter/quality", GPT, CLAUDE)
 
 REACHABLE = {
@@ -63,7 +67,11 @@ KEPT = [
         "unsupported_method",
     )
 ]
-schema = schemathesis.openapi.from_dict(_prepared())
+whole = schemathesis.openapi.from_dict(_prepared())
+schema = whole.exclude(path_regex="^/admin")
+admin = whole.include(
+    path_regex="^/admin/(models$|upstreams|prices|keys|budgets|profiles$|config|onboarding$)"
+)
 
 
 strict = schemathesis.openapi.from_dict(description()).include(
@@ -93,13 +101,54 @@ def test_what_is_not_as_described_is_refused(case: Any, gateway: RunningGateway)
     case.call_and_validate(base_url=gateway.url, checks=[*KEPT, STRICT])
 
 
-def test_every_path_is_described_and_every_description_is_a_path() -> None:
+@pytest.fixture(scope="module")
+def administered(
+    sandbox: RunningSandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningGateway]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEROROUTER_HOME", str(tmp_path_factory.mktemp("home")))
+        options = ServeOptions(
+            config=config_for(sandbox.url),
+            port=0,
+            environ={"CLAUDE_KEY": "c", "OPEN_KEY": "o", "ZEROROUTER_ADMIN_TOKEN": TOKEN},
+            silent=True,
+        )
+        with serve_in_thread(options) as running:
+            yield running
+
+
+@admin.parametrize()
+@BOUNDED
+def test_every_answer_to_an_administrator_is_as_described(
+    case: Any, administered: RunningGateway
+) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}  # a wrong method may be a 404 there
+    case.call_and_validate(base_url=administered.url, checks=KEPT[:-1], headers=headers)
+
+
+def test_every_path_is_described_and_every_description_is_a_path(gateway: RunningGateway) -> None:
     served = {(path, "post") for path in PASSED_ON}
     served |= {(path, method.lower()) for path, by in ROUTES.items() for method in by}
     served |= {(path, "get") for path in OPEN} | {("/metrics", "get")}
     served |= {("/v1/models/{name}", "get"), ("/v1/messages/count_tokens", "post")}
-    told = {(path, method) for path, by in description()["paths"].items() for method in by}
-    assert told == served
+    told = {
+        (path, method)
+        for path, by in description()["paths"].items()
+        for method in by
+        if method != "parameters"
+    }
+    assert {one for one in told if not one[0].startswith("/admin")} == served
+    admin = Admin(gateway.gateway, "x", gateway.gateway.start)
+    assert {one for one in told if one[0].startswith("/admin")} == {
+        (_admin_path(*key), key[0].lower()) for key in admin._routes
+    }
+
+
+def _admin_path(_: str, first: str, last: str) -> str:
+    if first == "profiles":
+        return f"/admin/profiles/{last}".rstrip("/")
+    named = {"": "", "*": "/{name}"}.get(last, f"/{{name}}/{last}")
+    return f"/admin/{first}{named}"
 
 
 def test_the_description_is_served_without_a_key(gateway: RunningGateway) -> None:

@@ -200,6 +200,7 @@ def test_a_full_disk_refuses_requests_before_they_cost_and_is_said(
         time.sleep(0.02)
         answer = fetch(url, body, headers=headers)
     assert answer.status == 503, answer.body
+    assert b"\nzerorouter_ledger_successful 0" in fetch(f"{gateway.url}/metrics").body
     assert "free some space" in answer.json()["error"]["message"]
     sandbox.forget_calls()
     assert fetch(url, body, headers=headers).status == 503

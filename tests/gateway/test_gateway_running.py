@@ -370,6 +370,16 @@ def test_sessions_are_bounded_by_number_and_by_time() -> None:
     assert len(sessions) == 2
 
 
+def test_sessions_whose_caches_are_cold_are_let_go() -> None:
+    sessions = Sessions(SessionSettings(keep=1_000, cache_lifetime_s=10))
+    for i in range(500):
+        sessions.note("key", f"early-{i}", "m", 1.0, 0.0)
+    for i in range(300):
+        sessions.note("key", f"late-{i}", "m", 1.0, 20.0)
+    assert len(sessions) == 300
+    assert sessions.cached_tokens("key", "late-0", 21.0) == {"m": 1.0}
+
+
 def test_whole_events_pass_the_same_bytes_however_they_are_cut() -> None:
     data = b"data: 1\n\ndata: 22\r\n\r\nevent: x\ndata: 3\n\ndata: [DONE]"
     for size in range(1, len(data) + 1):

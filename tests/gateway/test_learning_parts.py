@@ -20,6 +20,7 @@ from zerorouter.gateway.learning.learner import Learner, layout_of, usable
 from zerorouter.gateway.learning.versions import LATEST, Published, Versions
 from zerorouter.learning import Ground, take_score
 from zerorouter.router import Router
+from zerorouter.space import SHIFT_REACH, Shifts
 
 PROMPTS = ["What is 17 * 23?", "Write a poem.", "Translate 'good morning' into French."]
 
@@ -69,7 +70,12 @@ def test_a_remembered_decision_says_what_the_prompt_was_read_as(
         assert item.shift_variance == pytest.approx(float(readings.items.shift_variance[0]))
         assert item.facets is not None
         np.testing.assert_allclose(item.facets, readings.items.facets[0], atol=1e-3)
-        np.testing.assert_allclose(item.similarity, readings.similarity[0], atol=0.01)
+        cosines = readings.similarity[0]
+        near = cosines > cosines.max() - SHIFT_REACH
+        np.testing.assert_allclose(item.similarity[near], cosines[near], atol=0.01)
+        assert (item.similarity[cosines < cosines.max() - SHIFT_REACH - 0.02] == -1).all()
+        kernels = Shifts.kernel(item.similarity), Shifts.kernel(cosines)
+        np.testing.assert_allclose(*kernels, atol=0.05)
     assert decisions.find("00" * 12) is None
     assert decisions.find("zz") is None
     decisions.close()

@@ -117,6 +117,29 @@ def test_prompts_are_chosen_by_what_their_text_tells():
     assert len(set(by_luck) & set(range(20))) > len(set(by_text) & set(range(20)))
 
 
+def test_after_twenty_anchors_every_other_one_is_drawn_at_random():
+    own = candidates()
+    told = {
+        "mean": np.zeros(K),
+        "covariance": np.eye(K),
+        "strategy": "i_optimal",
+        "open_": np.ones(N, dtype=bool),
+    }
+
+    def chosen(n: int, seed: int, asked: int = 0) -> list[int]:
+        rng = np.random.default_rng(seed)
+        return choose(own, n, **told, rng=rng, asked=asked).tolist()
+
+    assert chosen(20, 0) == chosen(20, 1)
+    first, second = chosen(60, 0), chosen(60, 1)
+    assert first[:40] == second[:40]
+    assert first[:20] == chosen(20, 0)
+    assert set(first[40:]) != set(second[40:])
+    assert len(set(first)) == 60
+    assert chosen(8, 0, asked=40)[:4] == chosen(8, 1, asked=40)[:4] == first[:4]
+    assert chosen(8, 0, asked=40)[4:] != chosen(8, 1, asked=40)[4:]
+
+
 def test_what_was_asked_is_not_chosen_again():
     own = candidates()
     open_ = np.ones(N, dtype=bool)

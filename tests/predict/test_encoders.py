@@ -85,6 +85,21 @@ def test_word_pieces_are_those_of_the_reference_implementation(
     assert encoder.words.ids(text) == reference(text)
 
 
+def test_every_letter_and_mark_that_is_written_here_is_written_as_by_the_reference(
+    encoder: StaticEncoder,
+    reference,  # type: ignore[no-untyped-def]
+) -> None:
+    known = [chr(code) for code in (*range(0xA0, 0x530), *range(0x1E00, 0x2C00))]
+    wrong = [
+        f"U+{ord(char):04X}"
+        for char in known
+        if (ids := encoder.words.ids(text := f"{char} A{char}b {char}\u0301{char} 7{char}"))
+        != reference(text)
+        or not ids
+    ]
+    assert not wrong
+
+
 @given(
     st.text(
         alphabet=st.one_of(

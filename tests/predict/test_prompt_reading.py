@@ -51,6 +51,19 @@ def test_a_string_and_a_single_user_message_read_alike() -> None:
     assert read_prompt(ASK) == read_prompt([user([{"type": "text", "text": ASK}])])
 
 
+@given(st.text(min_size=1, max_size=80), st.booleans())
+def test_any_string_reads_as_a_single_user_message_of_it(text: str, in_parts: bool) -> None:
+    content: Any = [{"type": "text", "text": text}] if in_parts else text
+    told = [{"role": "user", "content": content}]
+    try:
+        expected = read_prompt(told)
+    except PromptError:
+        with pytest.raises(PromptError, match="empty"):
+            read_prompt(text)
+    else:
+        assert read_prompt(text) == expected
+
+
 def test_an_ordinary_prompt_is_one_window_and_not_abridged() -> None:
     prompt = read_prompt(f"  {ASK}\n")
     assert prompt.text == ASK

@@ -69,17 +69,18 @@ class Chooser:
 
     def choose(self, n: int, open_: BoolArray, posterior: AbilityPosterior) -> IntArray:
         """Up to n of the ``open_`` candidates (N,), best first; of a mixed set a share of each."""
+        asked = int(np.count_nonzero(~open_))
         if self.design.anchor_set == "mixed" and self.design.data is None:
             published = self.source.published
             n_fresh = round(FRESH_SHARE * n)
             parts = [
-                self._among(n_fresh, open_ & ~published, posterior),
-                self._among(n - n_fresh, open_ & published, posterior),
+                self._among(n_fresh, open_ & ~published, posterior, asked),
+                self._among(n - n_fresh, open_ & published, posterior, asked),
             ]
             return np.concatenate(parts)
-        return self._among(n, open_, posterior)
+        return self._among(n, open_, posterior, asked)
 
-    def _among(self, n: int, open_: BoolArray, posterior: AbilityPosterior) -> IntArray:
+    def _among(self, n: int, open_: BoolArray, posterior: AbilityPosterior, asked: int) -> IntArray:
         price = self.spec.price
         cost = None
         if price is not None and price.output_usd_per_mtok > 0:
@@ -99,6 +100,7 @@ class Chooser:
             strategy=self.design.strategy,
             rng=self.rng,
             open_=open_,
+            asked=asked,
             targets=self.around.targets.items,
             cost_usd=cost,
         )

@@ -20,7 +20,7 @@ from zerorouter.asking.http import Endpoint
 from zerorouter.asking.journal import Journal
 from zerorouter.asking.outcome import Onboarding, Progress
 from zerorouter.asking.plan import Design
-from zerorouter.asking.reported import reported_sources
+from zerorouter.asking.reported import reported_sources, shipped_source
 from zerorouter.asking.run import Run
 from zerorouter.asking.run_files import put_aside, run_path
 from zerorouter.asking.sources import AnchorSource, FolderSource, GymSource
@@ -114,6 +114,7 @@ def onboard(
     spec = _card(name, card, price, earlier, around.catalog)
     wanted = design or Design()
     told = [*evidence, *reported_sources(scores, around)]
+    told += shipped_source(name, told, earlier, around)
     if base_url is None:
         return _without_asking(spec, told, earlier, around, store, dry_run, notes)
     endpoint = Endpoint(base_url=base_url, model=upstream_model or name, api_key_env=api_key_env)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from zerorouter.cli.common import json_option, patterns, print_json, say, typed_errors
+from zerorouter.cli.common import (
+    config_option,
+    json_option,
+    patterns,
+    print_json,
+    say,
+    typed_errors,
+)
 
 if TYPE_CHECKING:
     from zerorouter.gateway.keys import KeyStore
@@ -25,10 +33,11 @@ def command() -> None:
 @click.argument("name")
 @click.option("--policy", metavar="NAME", help="Policy of requests that name none.")
 @click.option("--models", metavar="GLOB,...", help="Models it may use (default: all).")
-@click.option("--requests-per-minute", type=click.IntRange(min=1), metavar="N")
-@click.option("--tokens-per-minute", type=click.IntRange(min=1), metavar="N")
+@click.option("--requests-per-minute", "--rpm", type=click.IntRange(min=1), metavar="N")
+@click.option("--tokens-per-minute", "--tpm", type=click.IntRange(min=1), metavar="N")
 @click.option("--budget-day", type=click.FloatRange(min=0), metavar="USD", help="Per UTC day.")
 @click.option("--budget-month", type=click.FloatRange(min=0), metavar="USD", help="Per UTC month.")
+@config_option
 @json_option
 @typed_errors
 def make(
@@ -39,6 +48,7 @@ def make(
     tokens_per_minute: int | None,
     budget_day: float | None,
     budget_month: float | None,
+    config_path: Path | None,
     as_json: bool,
 ) -> None:
     """Make a key called NAME and print it, this once."""
@@ -46,6 +56,8 @@ def make(
 
     from zerorouter.gateway.keys import KeySettings
 
+    if policy is not None:
+        _require_policy(policy, config_path)
     settings = KeySettings(
         name=name,
         policy=policy,
@@ -108,6 +120,21 @@ def revoke(name: str, as_json: bool) -> None:
         print_json(key.to_dict())
     else:
         say(f"key {key.id} ({key.name}) is revoked since {key.revoked}")
+
+
+def _require_policy(name: str, config_path: Path | None) -> None:
+    """Refuse a policy that nobody has heard of: each request of the key would fail.
+
+    Raises:
+        UnknownNameError: So it is; the nearest name is suggested.
+    """
+    from zerorouter.config import load_config
+    from zerorouter.errors import UnknownNameError
+    from zerorouter.routing.policy import ALIASES, POLICIES
+
+    known = [*POLICIES, *ALIASES, *load_config(config_path).policies]
+    if name not in known:
+        raise UnknownNameError("policy", name, known)
 
 
 def _store() -> KeyStore:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zerorouter.cli.common import print_json, router_options, say, typed_errors
+from zerorouter.paths import home_dir
 
 if TYPE_CHECKING:
     from zerorouter.arrays import Float32Array
     from zerorouter.catalog import Catalog, ModelSpec, PriceReport
-    from zerorouter.router import Router
     from zerorouter.space import LatentSpace
 
 
@@ -59,7 +59,9 @@ def command(
         click.echo("kept prices dropped" if forget() else "no prices were kept", err=True)
     router = open_router(space, config_path)
     catalog, latent = router.catalog, router.space
+    drifted = _drifted(latent.version)
     abilities = _Abilities.of(latent, catalog) if everything or name else _Abilities(latent)
+    abilities = replace(abilities, probation=router.probation | abilities.card_only)
     report = kept_at = None
     if prices_from is not None:
         catalog, report = catalog.read_prices(prices_from)
@@ -69,17 +71,45 @@ def command(
         spec = catalog.get(name)
         facts = _facts(spec, abilities)
         if as_json:
-            print_json(facts)
+            print_json(facts | {"drift": drifted.get(name)})
         else:
             _show_one(spec, abilities)
+            _tell_of(drifted, name)
             _show_report(report, catalog, kept_at)
         return
     shown = [spec for spec in catalog if everything or spec.name in router.models]
     if as_json:
-        print_json([_facts(spec, abilities) for spec in shown])
+        print_json([_facts(s, abilities) | {"drift": drifted.get(s.name)} for s in shown])
         return
     _show_all(shown, abilities, catalog)
+    _tell_of(drifted)
     _show_report(report, catalog, kept_at)
+
+
+def _drifted(space_version: str) -> dict[str, str]:
+    """Models that a gateway of this state folder has found to be changed, and which way."""
+    folder = home_dir() / "gateway" / "learning"
+    if not (folder / "current.json").is_file():
+        return {}
+    from zerorouter.errors import CorruptArtifactError
+    from zerorouter.gateway.learning.versions import Versions
+
+    try:
+        found = Versions(folder).current()
+    except CorruptArtifactError:  # the gateway tells of it, and goes on from an earlier version
+        return {}
+    if found is None or found.state.space_version != space_version:
+        return {}
+    return {name: drift.direction for name, drift in found.state.drifted.items()}
+
+
+def _tell_of(drifted: Mapping[str, str], name: str | None = None) -> None:
+    for model, direction in sorted(drifted.items()):
+        if name in (None, model):
+            say(
+                f"{model} answers {direction} than it did, as a gateway found: onboard it again, "
+                "or acknowledge it at /admin (docs/learning.md)"
+            )
 
 
 @dataclass(frozen=True)
@@ -89,6 +119,7 @@ class _Abilities:
     space: LatentSpace
     card_only: frozenset[str] = frozenset()
     rests_on: Mapping[str, str] | None = None
+    probation: frozenset[str] = frozenset()  # those chosen on a lower bound of P(correct)
 
     @classmethod
     def of(cls, space: LatentSpace, catalog: Catalog) -> _Abilities:
@@ -100,7 +131,7 @@ class _Abilities:
         known = card_only_models(space)
         new = [] if known is None else [n for n in catalog.names if n in known and n not in space]
         for profile in ProfileStore.default().load_all():
-            n_scores = sum(source.reported is not None for source in profile.sources)
+            n_scores = sum(source.n_scores for source in profile.sources)
             if not profile.n_answers:
                 basis[profile.name] = _card_and(n_scores)
         if known is not None:
@@ -132,6 +163,7 @@ def _facts(spec: ModelSpec, abilities: _Abilities) -> dict[str, Any]:
         facts["ability"] = [round(float(x), 4) for x in found[0]]
         facts["ability_sd"] = [round(float(x), 4) for x in found[1]]
         facts["known_by"] = abilities.basis(spec.name)
+        facts["probation"] = spec.name in abilities.probation
     return facts
 
 
@@ -158,8 +190,14 @@ def _show_all(specs: list[ModelSpec], abilities: _Abilities, catalog: Catalog) -
                 right=True,
             ),
             *(
-                [Column("probation", ["yes" if s.name in probation else "" for s in listed])]
-                if any(s.name in probation for s in listed)
+                [
+                    Column(
+                        "probation",
+                        ["yes" if s.name in abilities.probation else "" for s in listed],
+                        rank=1,
+                    )
+                ]
+                if abilities.probation & {spec.name for spec in listed}
                 else []
             ),
             *(
@@ -212,7 +250,7 @@ def _show_one(spec: ModelSpec, abilities: _Abilities) -> None:
         for k, (m, s) in enumerate(zip(*found, strict=True)):
             label = "ability, general" if k == 0 else f"ability, specific {k}"
             facts[label] = f"{m:+.2f} ± {1.645 * s:.2f} (90%)"
-        if on_probation:
+        if spec.name in abilities.probation:
             facts["probation"] = "chosen on a lower bound of P(correct) until more is known of it"
         facts["known by"] = abilities.basis(spec.name)
     else:

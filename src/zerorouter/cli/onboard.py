@@ -335,7 +335,7 @@ def _show(result: Onboarding) -> None:
         elif result.quote is not None:
             say(f"{result.quote.n} prompts; what they cost is not known without a price")
         return
-    n_scores = sum(source.reported is not None for source in profile.sources)
+    n_scores = sum(source.n_scores for source in profile.sources)
     counted = f"{profile.n_answers} answers" if profile.n_answers else "its card"
     if n_scores:
         counted += f" and {n_scores} published score{'' if n_scores == 1 else 's'}"

@@ -125,7 +125,12 @@ class Admin:
         of_path = {m for m, part, _ in self._routes if part == first}
         known = ", ".join(sorted({f"{PREFIX}/{part}" for _, part, _ in self._routes}))
         if of_path and method not in of_path:
-            raise Refusal.of(405, f"{method} {path[:200]}: wanted {' or '.join(sorted(of_path))}")
+            allowed = sorted(of_path)
+            raise Refusal.of(
+                405,
+                f"{method} {path[:200]}: wanted {' or '.join(allowed)}",
+                headers=[(b"allow", ", ".join(allowed).encode())],
+            )
         raise Refusal.of(
             404, f"{method} {path[:200]}: there is nothing here; {known}", code="not_found"
         )

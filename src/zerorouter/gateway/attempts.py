@@ -188,7 +188,9 @@ class Caller:
                     sent,
                     response,
                     stream=request.stream,
-                    include_usage=request.include_usage or sent.has_extra_usage,
+                    include_usage=request.include_usage
+                    or sent.has_extra_usage
+                    or spoken is not request.api,  # a translation always asks for it
                     settings=call.settings,
                 )
         except BaseException as error:

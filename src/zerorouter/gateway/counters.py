@@ -90,7 +90,12 @@ class OpenReservation:
 
 
 class Counters:
-    """The shared file. Every method but `close` is to be called inside ``with``."""
+    """The shared file. Every method but `close` is to be called inside ``with``.
+
+    Attributes:
+        path: The file.
+        is_of_this_boot: Whether it was there before, written since the machine was started.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,6 +103,7 @@ class Counters:
         self._thread_lock = threading.Lock()
         self._places: dict[str, int] = {}
         self._pid = os.getpid()
+        self.is_of_this_boot = True
         with exclusive(folder, "counters.lock"):
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -130,6 +136,7 @@ class Counters:
             # ages, so no change is completed. The whole is about to be made anew in any case.
             area[_REDO_AT] = 0
             area[_BOOT_AT : _BOOT_AT + 16] = boot
+            self.is_of_this_boot = False
         return area
 
     def close(self) -> None:
@@ -321,15 +328,25 @@ class Counters:
     def replace(self, accounts: dict[str, list[int]]) -> None:
         """Begin anew with these accounts and no reservation. Only while no other process is open.
 
+        What keys used in the last seconds is kept, unless the machine was started since.
         Unlike all else this is no single change: it is repeated if it is cut short, since whoever
         starts first does it.
         """
+        size = N_WINDOWS * _WINDOW_BYTES
+        windows: dict[str, bytes] = {}
+        if self.is_of_this_boot:
+            for i, key_id in enumerate(self.key_ids()):
+                at = _window_at(i, 0)
+                windows[key_id] = self._map[at : at + size]
+        nothing, unused = bytes(size), [0] * N_NUMBERS
+        accounts = {**{k: unused for k, used in windows.items() if used != nothing}, **accounts}
         self._map[_HEAD_AT : _HEAD_AT + _HEAD.size] = _HEAD.pack(0, 0, 0)
         self._places = {}
         for i, (key_id, numbers) in enumerate(list(accounts.items())[:N_ACCOUNTS]):
             at = _ACCOUNTS_AT + i * _ACCOUNT_BYTES
             name = key_id.encode("ascii").ljust(16, b"\0")
-            entry = (name + _NUMBERS.pack(*numbers)).ljust(_ACCOUNT_BYTES, b"\0")
+            entry = (name + _NUMBERS.pack(*numbers)).ljust(_WINDOWS_AT, b"\0")
+            entry += windows.get(key_id, nothing)
             self._map[at : at + len(entry)] = entry
             self._places[key_id] = i
         self._map[_HEAD_AT : _HEAD_AT + _HEAD.size] = _HEAD.pack(0, 0, len(self._places))

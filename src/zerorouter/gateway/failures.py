@@ -24,11 +24,15 @@ class Refusal(Exception):  # noqa: N818  # an answer, raised
     Attributes:
         failure: What it says.
         retry_after_s: When it is worth another try; None where it is not said.
+        headers: Further headers.
     """
 
-    def __init__(self, failure: Failure, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, failure: Failure, retry_after_s: float | None = None, headers: Headers | None = None
+    ) -> None:
         self.failure = failure
         self.retry_after_s = retry_after_s
+        self.headers: Headers = [] if headers is None else headers
         super().__init__(failure.message)
 
     @classmethod
@@ -40,9 +44,11 @@ class Refusal(Exception):  # noqa: N818  # an answer, raised
         code: str | None = None,
         param: str | None = None,
         retry_after_s: float | None = None,
+        headers: Headers | None = None,
     ) -> Refusal:
         """A refusal in words."""
-        return cls(Failure(status=status, message=message, code=code, param=param), retry_after_s)
+        failure = Failure(status=status, message=message, code=code, param=param)
+        return cls(failure, retry_after_s, headers)
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -32,7 +32,9 @@ from zerorouter.serving_config import GatewaySettings, UpstreamSettings
 
 if TYPE_CHECKING:
     from zerorouter.gateway.bookkeeping import Bookkeeping
+    from zerorouter.gateway.ledger import Ledger
     from zerorouter.gateway.logs import JsonLog
+    from zerorouter.gateway.metrics import Metrics
     from zerorouter.gateway.serving import Gateway
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -256,13 +258,13 @@ def _run(
             )
         settings = setup.settings
         log = JsonLog(options.log_to, level="silent" if options.silent else "info")
-        books = _books(options, settings, log)
+        metrics = Metrics()
+        books = _books(options, settings, log, metrics)
         stack.callback(books.close)
         host = options.host or settings.host
         port = settings.port if options.port is None else options.port
         check_host(host, has_keys=books.has_keys)
         take_library_logs(log)
-        metrics = Metrics()
         member = None if place is None else place.member
         gateway = Gateway(setup, books=books, metrics=metrics, log=log)
         gateway.learning = open_learning(gateway, stack, kept=options.books == "kept")
@@ -359,7 +361,9 @@ def _run(
         run_servers(servers, background, tell)
 
 
-def _books(options: ServeOptions, settings: GatewaySettings, log: JsonLog) -> Bookkeeping:
+def _books(
+    options: ServeOptions, settings: GatewaySettings, log: JsonLog, metrics: Metrics
+) -> Bookkeeping:
     """Keys and ledger.
 
     Raises:
@@ -378,9 +382,27 @@ def _books(options: ServeOptions, settings: GatewaySettings, log: JsonLog) -> Bo
         log.write({"event": f"ledger_{event}", "n": number}, level="warning")
 
     chosen = ledger_settings(settings.ledger, options.environ)
-    return KeptBooks(
-        Books.open(books_dir(), now_ns=time.time_ns(), settings=chosen, on_event=on_event)
-    )
+    books = Books.open(books_dir(), now_ns=time.time_ns(), settings=chosen, on_event=on_event)
+    _show_ledger(books.ledger, metrics)
+    return KeptBooks(books)
+
+
+def _show_ledger(ledger: Ledger, metrics: Metrics) -> None:
+    """Let the metrics tell how the ledger stands."""
+    from zerorouter.gateway.series import Gauge
+
+    waiting = Gauge("zerorouter_ledger_journal_bytes", "Of rows on their way to the database.")
+    rejected = Gauge("zerorouter_ledger_rows_rejected", "Rows that the database does not take.")
+    well = Gauge("zerorouter_ledger_successful", "Whether nothing stands in the ledger's way.")
+
+    def refresh() -> None:
+        state = ledger.state
+        waiting.set(state.journal_bytes)
+        rejected.set(state.rejected + state.damaged)
+        well.set(state.error is None)
+
+    metrics.series += [waiting, rejected, well]
+    metrics.before_scrape.append(refresh)
 
 
 def start_sandbox(stack: ExitStack) -> str:

@@ -97,6 +97,11 @@ class _Family(Generic[Child]):
 class Counter(_Family[Number]):
     """What only grows."""
 
+    def __init__(self, name: str, about: str, label_names: tuple[str, ...] = ()) -> None:
+        super().__init__(name, about, label_names)
+        if not label_names:
+            self.labels()  # it stands at 0 from the start
+
     def _new(self) -> Number:
         return Number()
 

@@ -63,6 +63,18 @@ class Sessions:
             del held[next(iter(held))]
         while len(self._held) > self._settings.keep:
             self._held.popitem(last=False)
+        self._drop_cold(now - self._settings.cache_lifetime_s)
+
+    def _drop_cold(self, since: float) -> None:
+        """Let go of the two sessions that have waited longest, if no cache holds them any more.
+
+        Two for each that comes: so those that are held are hardly more than those that are warm.
+        """
+        for _ in range(2):
+            name, models = next(iter(self._held.items()))
+            if next(reversed(models.values()))[1] >= since:
+                return
+            del self._held[name]
 
     def resized(self, settings: SessionSettings) -> None:
         """Take other settings; what is too much goes."""

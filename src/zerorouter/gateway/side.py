@@ -131,6 +131,7 @@ async def answer(
     except (ZeroRouterError, Refusal) as error:
         refusal = refusal_of(error)
         failure, retry_after_s = refusal.failure, refusal.retry_after_s
+        own = [*own, *refusal.headers]
     except Exception as error:
         gateway.log_error(error, record)
         failure = refusal_of(RuntimeError()).failure

@@ -19,6 +19,10 @@ BATCH = 8
 FEWEST = 10  # anchors before any stop rule is looked at
 LEAST_DISCRIMINATION = 0.1  # general discrimination below which an item tells little, or lies
 QUOTE_DRAWS = 2_000
+ALL_BY_DESIGN = 20
+"""Anchors that are all chosen by an optimal design. Of further ones every other is drawn at random:
+a design asks the kinds of prompts that it believes in, and by then what is wrong with them weighs
+more than what one of them tells (docs/results/onboarding.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,10 +126,11 @@ def choose(
     strategy: AnchorStrategy,
     rng: np.random.Generator,
     open_: BoolArray,
+    asked: int = 0,
     targets: ItemParameters | None = None,
     cost_usd: FloatArray | None = None,
 ) -> IntArray:
-    """Positions of up to ``n`` candidates to ask next, best first.
+    """Positions of up to ``n`` candidates to ask next, those chosen by design first.
 
     Args:
         candidates: All that could be asked.
@@ -133,24 +138,64 @@ def choose(
         mean: (K,) ability as it is known now.
         covariance: (K, K)
         strategy: See `irt.anchors.select_anchors`.
-        rng: For the random strategies.
+        rng: Draws what is drawn at random.
         open_: (N,) those not asked yet.
+        asked: How many were asked before; see `select`.
         targets: Prompts whose predictive variance is to fall.
         cost_usd: (N,) expected dollars of asking each; information is then counted per dollar.
     """
-    eligible = open_ & candidates.sound()
-    return select_anchors(
+    return select(
         candidates.items if candidates.as_read is None else candidates.as_read,
-        min(n, int(eligible.sum())),
+        n,
+        asked=asked,
+        mean=mean,
+        covariance=covariance,
+        strategy=strategy,
+        rng=rng,
+        eligible=open_ & candidates.sound(),
+        strata=candidates.strata,
+        targets=targets,
+        cost_usd=cost_usd,
+    )
+
+
+def select(
+    items: ItemParameters,
+    n: int,
+    *,
+    asked: int,
+    mean: FloatArray,
+    covariance: FloatArray,
+    strategy: AnchorStrategy,
+    rng: np.random.Generator,
+    eligible: BoolArray,
+    strata: IntArray | None = None,
+    targets: ItemParameters | None = None,
+    cost_usd: FloatArray | None = None,
+) -> IntArray:
+    """Positions of up to ``n`` eligible items after ``asked`` others; see `choose`.
+
+    An optimal strategy chooses the first `ALL_BY_DESIGN` anchors and every other one after them.
+    """
+    n = min(n, int(eligible.sum()))
+    drawn = 0
+    if strategy in ("i_optimal", "d_optimal"):
+        drawn = sum(place >= ALL_BY_DESIGN and place % 2 == 1 for place in range(asked, asked + n))
+    by_design = select_anchors(
+        items,
+        n - drawn,
         prior_mean=mean,
         prior_covariance=covariance,
         rng=rng,
         strategy=strategy,
-        strata=candidates.strata,
+        strata=strata,
         targets=targets,
         cost=cost_usd,
         eligible=eligible,
     )
+    left = eligible.copy()
+    left[by_design] = False
+    return np.concatenate([by_design, rng.permutation(np.flatnonzero(left))[:drawn]])
 
 
 def expected_costs(

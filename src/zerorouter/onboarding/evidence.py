@@ -182,6 +182,11 @@ class Source:
         """Answers it rests on."""
         return self.summary.n_answers if self.summary else len(self.answers)
 
+    @property
+    def n_scores(self) -> int:
+        """Published scores it rests on: its own, or those that a shipped summary stands for."""
+        return 1 if self.reported is not None else int(self.facts.get("n_scores", 0))
+
     def counted(self, version: str) -> tuple[Answer, ...]:
         """Answers that count one by one in that version of the space: none beside a summary."""
         return () if self.summary is not None and self.space == version else self.answers

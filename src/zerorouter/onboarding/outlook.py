@@ -5,7 +5,7 @@ that of the space, in which a kind may suit a model better or worse than K dimen
 second is a shift :math:`\epsilon \sim N(0, \sigma^2)` of all logits of the kind, with
 ``MISFIT_SD`` where the model has answered prompts of the kind and ``FAR_MISFIT_SD`` where it has
 not. Both were chosen so that 90% intervals hold 85-95% of the time on models the space has
-not seen (``scripts/onboarding_coverage.py``; docs/onboarding.md has the tables).
+not seen (``scripts/onboarding_coverage.py``; docs/results/onboarding.md has the tables).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def utilities(estimates: Estimates, policy: Policy) -> Float64Array:
         waiting = second * estimates.latency_s
         largest = np.maximum(np.maximum(wrong, estimates.cost_usd), waiting)
         return -(largest + AUGMENTATION * (wrong + estimates.cost_usd + waiting))
-    value = worth * p.astype(np.float64)
+    value: Float64Array = np.multiply(p, worth, dtype=np.float64)
     value -= estimates.cost_usd
     if second:
         value -= second * estimates.latency_s
@@ -142,8 +142,8 @@ def ranked(estimates: Estimates, row: int, utility: Float64Array, allowed: IntAr
 
 def best(estimates: Estimates, row: int, utility: Float64Array, allowed: IntArray) -> int:
     """The first of `ranked`, found without sorting unless there is a tie."""
-    values = utility[allowed]
-    at = values.argmax()
+    values = utility if len(allowed) == len(utility) else utility[allowed]
+    at = int(values.argmax())
     tied = values == values[at]
     if np.count_nonzero(tied) == 1:
         return int(allowed[at])

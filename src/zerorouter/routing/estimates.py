@@ -412,17 +412,8 @@ class Pool:
         Cost is that of `prices.request_cost_usd` at the expected output length L: it is linear in
         L, so this is the expected cost. Latency is TTFT + (L - 1) TPOT at the same length.
         """
-        items, m, end = readings.items, len(self), len(self.panel.columns)
-        terms = self.panel.terms(items, room=_LENGTH_TERMS)
-        mean, sd = self.difficulty_scale
-        difficulty = terms[:, end]
-        np.subtract(mean, items.intercept, out=difficulty)
-        difficulty /= sd
-        np.minimum(difficulty, FARTHEST_DIFFICULTY, out=difficulty)
-        np.maximum(difficulty, -FARTHEST_DIFFICULTY, out=difficulty)
-        terms[:, end + 1] = readings.log_length
-        terms[:, end + 2] = 1.0
-        linear = row_products(terms, self._columns)
+        m = len(self)
+        linear = row_products(self._terms(readings), self._columns)
         tokens: Float64Array = np.exp(linear[:, 2 * m :], dtype=np.float64)
         np.minimum(tokens, self._longest, out=tokens)
         entered = np.asarray(input_tokens, dtype=np.float64)
@@ -444,7 +435,7 @@ class Pool:
         latency += start_s
         return Estimates(
             models=self.models,
-            forecast=self.panel.integrated(items, linear[:, :m], linear[:, m : 2 * m]),
+            forecast=self.panel.integrated(readings.items, linear[:, :m], linear[:, m : 2 * m]),
             cost_usd=cost,
             latency_s=latency,
             output_tokens=tokens,
@@ -452,6 +443,30 @@ class Pool:
             input_tokens=entered,
             cautious=self.cautious,
         )
+
+    def _terms(self, readings: PromptReadings) -> Float32Array:
+        """(N, T + 3) the panel's terms of the prompts, then difficulty, level and a constant.
+
+        `Panel.terms` in plain floats: for one prompt a NumPy call takes longer than its sums.
+        """
+        items, (mean, sd) = readings.items, self.difficulty_scale
+        k = self.panel.n_dims
+        end = k + self.panel.n_facets
+        out = np.empty((items.n_items, len(self._columns)), dtype=np.float32)
+        for i in range(len(out)):
+            row = out[i]
+            row[:k] = items.discrimination[i]
+            a = row[:k].tolist()
+            length = 0.0
+            if end > k:
+                facets = row[k:end]
+                facets[:] = 0.0 if items.facets is None else items.facets[i]
+                length = facets.dot(facets)
+            d, level = float(items.intercept[i]), float(readings.log_length[i])
+            difficulty = max(min((mean - d) / sd, FARTHEST_DIFFICULTY), -FARTHEST_DIFFICULTY)
+            pairs = [first * second for first in a for second in a]
+            row[end:] = (d, items.shift_variance[i], length, *pairs, difficulty, level, 1.0)
+        return out
 
     @cached_property
     def _columns(self) -> Float32Array:

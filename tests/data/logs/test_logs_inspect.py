@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import math
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -447,6 +448,20 @@ def test_frames_are_unpacked_one_after_the_other():
         return len(packed).to_bytes(4, "big") + packed
 
     assert zipped._frames(Module, frame(b"hello") + frame(b"world"), 10) == b"helloworld"
+
+
+@pytest.mark.parametrize("without_others", [False, True])
+def test_a_frame_that_is_damaged_is_told_whatever_unpacks_it(tmp_path, monkeypatch, without_others):
+    if without_others:
+        without(monkeypatch, "compression.zstd", "backports.zstd")
+    whole = (LOGS / "sums_tiny-1.eval").read_bytes()
+    with open_archive(LOGS / "sums_tiny-1.eval") as archive:
+        info = next(m for n, m in archive._members.items() if n.startswith("samples/"))
+    at = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+    path = tmp_path / "damaged.eval"
+    path.write_bytes(whole[:at] + bytes(b ^ 0xFF for b in whole[at : at + 8]) + whole[at + 8 :])
+    with pytest.raises(DataError, match=re.escape(info.filename)):
+        read_logs([path])
 
 
 # -- samples are read without their bulk -------------------------------------------------------

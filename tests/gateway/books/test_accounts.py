@@ -167,6 +167,31 @@ def test_requests_a_minute_with_the_time_to_wait(accounts, make):
     assert caught.value.retry_after_s <= 61
 
 
+def test_a_restart_of_the_gateway_frees_no_limit_and_one_of_the_machine_does(
+    tmp_path, make, monkeypatch
+):
+    key, other = make(requests_per_minute=3), make(tokens_per_minute=10)
+    accounts = Accounts(tmp_path, owner=1)
+    for _ in range(3):
+        reserve(accounts, key, 0, mono=7 * S)
+    reserve(accounts, other, 5, mono=7 * S, tokens=10)
+    accounts.close()
+    accounts = Accounts(tmp_path, owner=2)
+    accounts.rebuild({other.id: {NOW // DAY_NS: 5}})
+    for one in (key, other):
+        with pytest.raises(RateLimitError):
+            reserve(accounts, one, 0, mono=60 * S, tokens=1)
+    assert accounts.usage(other.id, now_ns=NOW).day_spent_nusd == 5
+    reserve(accounts, key, 0, mono=68 * S)
+    accounts.close()
+    monkeypatch.setattr(counters_module, "_boot_id", lambda: b"another boot ...")
+    accounts = Accounts(tmp_path, owner=3)
+    accounts.rebuild({})
+    reserve(accounts, key, 0, mono=1 * S)
+    reserve(accounts, other, 0, mono=1 * S, tokens=10)
+    accounts.close()
+
+
 def test_tokens_a_minute_follow_the_real_number(accounts, make):
     key = make(tokens_per_minute=1000)
     held = reserve(accounts, key, 0, tokens=900)

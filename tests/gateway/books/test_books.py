@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from gateway.books.conftest import NOW
 from zerorouter.errors import BooksError, BudgetError, StorageFullError
+from zerorouter.gateway import books as books_module
 from zerorouter.gateway.accounts import new_id
 from zerorouter.gateway.books import Books
 from zerorouter.gateway.budgets import DAY_NS
@@ -129,6 +131,43 @@ def test_rows_are_pruned_by_the_clock_given(tmp_path):
     books.ledger.flush()
     assert books.prune(now_ns=NOW + 3 * DAY_NS) == 2
     books.close()
+
+
+def test_nothing_is_pruned_while_the_wall_clock_stands_elsewhere_than_at_the_start(
+    tmp_path, monkeypatch
+):
+    class Clock:
+        ahead_ns = 0
+        monotonic_ns = staticmethod(time.monotonic_ns)
+
+        @classmethod
+        def time_ns(cls):
+            return NOW + time.monotonic_ns() + cls.ahead_ns
+
+    monkeypatch.setattr(books_module, "time", Clock)
+    monkeypatch.setattr(books_module, "RECOVER_EVERY_S", 0.01)
+    monkeypatch.setattr(books_module, "_PRUNE_EVERY", 1)
+    settings = LedgerSettings(store_every_s=0.01, retention_days=2)
+    books = Books.open(tmp_path, now_ns=Clock.time_ns(), settings=settings)
+    pruned = []
+    books.prune = lambda *, now_ns: pruned.append(now_ns)
+    Clock.ahead_ns = 100 * DAY_NS
+    time.sleep(0.1)  # what was on its way
+    pruned.clear()
+    looked = []
+    books.recover = lambda: looked.append(1)
+    until(lambda: len(looked) > 20)
+    assert pruned == []
+    Clock.ahead_ns = 0
+    until(lambda: pruned)
+    books.close()
+
+
+def until(condition, at_most_s=60):
+    end = time.monotonic() + at_most_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
 
 
 WORKER = """

@@ -56,6 +56,18 @@ def test_the_key_alone_goes_to_standard_output(run):
     assert error["error"]["type"] == "InputError"
 
 
+def test_a_key_has_a_policy_that_there_is(run, tmp_path):
+    config = tmp_path / "zr.yaml"
+    config.write_text("version: 1\npolicies: {careful: {value_of_correct_usd: 1.0}}\n")
+    said = run(keys.command, "make", "a", "--policy", "qality", code=1).stderr
+    assert "did you mean 'quality'" in said
+    run(keys.command, "make", "a", "--policy", "careful", code=1)
+    run(keys.command, "make", "a", "--policy", "careful", "--config", str(config))
+    made = run(keys.command, "make", "b", "--policy", "auto", "--rpm", "5", "--tpm", "7", "--json")
+    told = json.loads(made.stdout)
+    assert (told["requests_per_minute"], told["tokens_per_minute"]) == (5, 7)
+
+
 def test_an_export_takes_in_what_a_killed_gateway_left(run, tmp_path):
     journal = Journal(books_dir() / "journal", owner=5)
     for i in range(3):

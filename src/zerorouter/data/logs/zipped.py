@@ -12,9 +12,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from zerorouter.data.logs.json_files import opened
 from zerorouter.data.tables import fault
@@ -22,6 +22,9 @@ from zerorouter.errors import DataError, MissingExtraError, require_extra
 
 MAX_MEMBER_BYTES: Final = 1 << 29
 """The largest member that is read, unpacked."""
+
+Unpack: TypeAlias = Callable[[bytes, int], bytes]
+"""Unpacks packed bytes into at most so many."""
 
 _ZSTANDARD = 93
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
@@ -71,12 +74,16 @@ class Archive:
             if len(member) < stop:
                 member += stream.read(stop - len(member))
             packed = member[start:stop]
-            raw = _unpack(info, packed)
+            raw = _unpack(info, packed, lambda: self._unpack_zstandard)
         except (OSError, zlib.error, ValueError, EOFError) as error:
             raise self._fault(name, f"a damaged member ({error})", "a whole archive") from error
         if len(raw) != info.file_size or zlib.crc32(raw) != info.CRC:
             raise self._fault(name, "a member whose checksum is wrong", "a whole archive")
         return raw
+
+    @cached_property
+    def _unpack_zstandard(self) -> Unpack:
+        return _zstandard()  # found once an archive: a search takes as long as a small member
 
     def _fault(self, name: str, found: str, wanted: str) -> DataError:
         return fault(
@@ -115,7 +122,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
             yield Archive(path, archive)
 
 
-def _unpack(info: zipfile.ZipInfo, packed: bytes) -> bytes:
+def _unpack(info: zipfile.ZipInfo, packed: bytes, zstandard: Callable[[], Unpack]) -> bytes:
     # Never more than the directory promises, and never more than the limit.
     limit = info.file_size + 1
     if info.file_size > MAX_MEMBER_BYTES:
@@ -125,12 +132,11 @@ def _unpack(info: zipfile.ZipInfo, packed: bytes) -> bytes:
     if info.compress_type == zipfile.ZIP_DEFLATED:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
     if info.compress_type == _ZSTANDARD:
-        return _zstandard()(packed, info.file_size)
+        return zstandard()(packed, info.file_size)
     raise ValueError(f"compression method {info.compress_type}; known: 0, 8 and 93")
 
 
-@cache
-def _zstandard() -> Callable[[bytes, int], bytes]:
+def _zstandard() -> Unpack:
     """Unpacks all frames of a text into at most so many bytes, with whatever is installed."""
     for name in ("compression.zstd", "backports.zstd"):
         try:
@@ -158,7 +164,10 @@ def _frames(module: Any, packed: bytes, size: int) -> bytes:
     left = size + 1
     while packed and left > 0:
         unpacker = module.ZstdDecompressor()
-        part = unpacker.decompress(packed, left)
+        try:
+            part = unpacker.decompress(packed, left)
+        except getattr(module, "ZstdError", EOFError) as error:
+            raise ValueError(str(error)) from error
         if not unpacker.eof and len(part) < left:
             raise EOFError("it ends early")
         parts.append(part)

@@ -1,9 +1,9 @@
 """Decisions remembered for the scores that may follow: a bounded file per worker.
 
-A decision is some 450 bytes: the item parameters of its prompt, its similarity to the prototypes,
-who answered and whose key asked. No text, and nothing that a text could be made from but its rough
-topic. The latest `CAPACITY` of each worker are kept; older ones are written over, and a score for
-one of those is a clear 404.
+A decision is some 470 bytes: the item parameters of its prompt, its similarity to the prototypes
+nearby, who answered and whose key asked. No text, and nothing that a text could be made from but
+its rough topic. The latest `CAPACITY` of each worker are kept; older ones are written over, and a
+score for one of those is a clear 404.
 
 Files are found by all workers, so a score may come to any of them, and they outlive a SIGKILL.
 Records go out by ``pwrite``; only the ids and the scores are mapped (12 bytes a decision), so that
@@ -33,6 +33,7 @@ from zerorouter.errors import BooksError, StorageFullError
 from zerorouter.gateway.owners import exclusive
 from zerorouter.learning import ItemReading
 from zerorouter.predict.items import PromptReadings
+from zerorouter.space import SHIFT_REACH
 
 CAPACITY: Final = 131_072
 _HEADER: Final = 512
@@ -42,6 +43,7 @@ _ID_BYTES: Final = 12
 _HEAD: Final = struct.Struct(f"<{_ID_BYTES}s6s32sd")  # id, key, model's digest, when
 _SCALARS: Final = 4  # intercept, guessing, effect scale, shift variance
 _COSINE: Final = np.float32(127.0)
+_REACH: Final = _COSINE * (SHIFT_REACH + np.float32(0.01))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,7 +225,9 @@ class Decisions:
             if layout.n_facets:
                 assert items.facets is not None
                 draft.facets[:] = items.facets[row]
-            np.multiply(cosines[row], _COSINE, out=draft.scaled)
+            scaled = np.multiply(cosines[row], _COSINE, out=draft.scaled)
+            # What is too far to count is not kept: all cosines together would tell the embedding.
+            np.putmask(scaled, scaled < np.maximum.reduce(scaled) - _REACH, -_COSINE)
             draft.cosines[:] = draft.scaled
             self._own.append(raw, draft.whole)
 

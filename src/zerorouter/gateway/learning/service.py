@@ -34,6 +34,7 @@ from zerorouter.gateway.learning.events import EventWriter
 from zerorouter.gateway.learning.learner import Learner, layout_of, usable
 from zerorouter.gateway.learning.versions import Versions
 from zerorouter.gateway.owners import books_dir
+from zerorouter.gateway.series import Counter, Gauge
 from zerorouter.learning import DEFAULTS, LearnedState, LearningSettings, length_shift
 from zerorouter.predict.serving_times import EndpointTimes
 from zerorouter.router import Router
@@ -522,21 +523,20 @@ class _Metrics:
     """What Prometheus is told of learning."""
 
     def __init__(self, gateway: Gateway) -> None:
-        from prometheus_client import Counter, Gauge
-
-        at: Any = {"registry": gateway.metrics.registry}
-        self.scores = Counter("zerorouter_feedback", "Scores taken.", **at)
+        self.scores = Counter("zerorouter_feedback", "Scores taken.")
         self.drifts = Counter(
-            "zerorouter_drift_events", "Models found to have changed.", ("model", "direction"), **at
+            "zerorouter_drift_events", "Models found to have changed.", ("model", "direction")
         )
         self.drifted = Gauge(
-            "zerorouter_model_drifted",
+            "zerorouter_drift_state",
             "1 for a model that changed and was not looked after yet.",
             ("model",),
-            **at,
         )
-        self.version = Gauge("zerorouter_profile_version", "Of what serving has taught.", **at)
+        self.version = Gauge("zerorouter_profile_version", "Of what serving has taught.")
         self.dropped = Gauge(
-            "zerorouter_learning_skipped", "Served requests that were not learned from.", **at
+            "zerorouter_learning_skipped", "Served requests that were not learned from."
         )
-        self.errors = Gauge("zerorouter_learning_errors", "Errors of the learning thread.", **at)
+        self.errors = Gauge("zerorouter_learning_errors", "Errors of the learning thread.")
+        gateway.metrics.series += [
+            *(self.scores, self.drifts, self.drifted, self.version, self.dropped, self.errors)
+        ]

@@ -235,57 +235,6 @@ def scanner_for(api: Api) -> Scanner:
     return ResponsesScanner() if api is Api.RESPONSES else ChatScanner()
 
 
-def read_answer(api: Api, body: bytes | Mapping[str, Any]) -> AnswerFacts:
-    """What an answer that came in one piece says of itself.
-
-    A body that is no JSON object gives facts with ``n_unreadable`` 1 and nothing else.
-    """
-    facts = AnswerFacts()
-    told: Any = body
-    if isinstance(body, bytes):
-        try:
-            told = loads(body)
-        except ValueError:
-            told = None
-    if not isinstance(told, Mapping):
-        facts.n_unreadable = 1
-        return facts
-    facts.is_complete = True
-    _identify(facts, told)
-    if told.get("error"):
-        facts.error = failure_in(told)
-    if api is Api.MESSAGES:
-        facts.usage = messages_usage(told.get("usage"))
-        facts.finish_reason = _text(told.get("stop_reason"))
-        content = told.get("content")
-        for block in content if isinstance(content, list) else ():
-            if isinstance(block, dict):
-                facts.add_content(block.get("text") or block.get("thinking") or block.get("name"))
-    elif api is Api.RESPONSES:
-        _note_response(facts, told)
-        facts.has_content = bool(told.get("output"))
-    elif api is Api.EMBEDDINGS:
-        facts.usage = chat_usage(told.get("usage"))
-        facts.has_content = bool(told.get("data"))
-    else:
-        facts.usage = chat_usage(told.get("usage"))
-        choices = told.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict):
-                facts.finish_reason = facts.finish_reason or _text(choice.get("finish_reason"))
-                _note_message(facts, choice.get("message"))
-    return facts
-
-
-def _note_message(facts: AnswerFacts, message: Any) -> None:
-    if not isinstance(message, dict):
-        return
-    for name in ("content", "reasoning_content", "refusal"):
-        facts.add_content(message.get(name))
-    if message.get("tool_calls") or message.get("audio"):
-        facts.has_content = True
-
-
 def _note_response(facts: AnswerFacts, response: Mapping[str, Any]) -> None:
     facts.usage = responses_usage(response.get("usage")) or facts.usage
     facts.finish_reason = _text(response.get("status"))

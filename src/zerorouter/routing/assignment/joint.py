@@ -123,8 +123,10 @@ class _Layout:
         tokens = np.flatnonzero(np.isfinite(p.token_limit))
         limit = np.concatenate([p.limits[sides], p.request_limit[requests], p.token_limit[tokens]])
         mean = limit / p.n_prompts
-        # Squares of smaller units would leave the range of floats; such a bound is as good as zero.
-        unit = np.where(np.abs(mean) > 1e-100, np.abs(mean), 1.0)
+        # Squares of other units would leave the range of floats; such a bound is as good as none,
+        # or as zero.
+        size = np.abs(mean)
+        unit = np.where((size > 1e-100) & (size < 1e100), size, 1.0)
         rows = np.arange(0, p.n_prompts, max(p.n_prompts // 1000, 1))[:1000]
         gain = p.gain_table(rows)
         known = np.where(np.isneginf(gain), np.nan, gain)

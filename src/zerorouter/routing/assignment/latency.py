@@ -38,6 +38,7 @@ def exceedance(mean_s: FloatArray, p95_s: FloatArray | None, limit_s: float) -> 
     if limit_s <= 0:
         out[...] = mean_s > limit_s
         return out
+    limit_s = min(max(limit_s, 1e-30), 1e30)  # further out single precision has no numbers
     for start in range(0, len(mean_s), _BLOCK):
         rows = slice(start, start + _BLOCK)
         mean = mean_s[rows]
