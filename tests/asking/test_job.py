@@ -35,7 +35,6 @@ from zerorouter.errors import (
     InputError,
     MissingPriceError,
     NoEligibleModelError,
-    UnknownNameError,
     ZeroRouterError,
 )
 from zerorouter.irt.ability import ability_posterior
@@ -480,7 +479,7 @@ def test_a_card_alone_makes_a_wide_profile(tmp_path):
 
 
 def test_published_scores_of_a_benchmark_without_items_are_refused(tmp_path):
-    with pytest.raises(UnknownNameError, match="did you mean 'gsm8k'"):
+    with pytest.raises(InputError, match="unknown benchmark 'gsm8'"):
         onboard("x", space=fitted_folder(), home=tmp_path, scores={"gsm8": 0.9})
 
 
