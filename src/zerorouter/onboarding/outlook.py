@@ -23,7 +23,7 @@ from zerorouter.known_items import KnownItems
 from zerorouter.space import LatentSpace
 
 MISFIT_SD = 0.25
-FAR_MISFIT_SD = 0.85
+FAR_MISFIT_SD = 0.95
 FEW = 5  # anchors of a kind below which its own misfit has hardly been seen
 PROBATION_SD = 0.07
 """A model whose P(correct) has a larger standard error, root mean square over prompts, is on

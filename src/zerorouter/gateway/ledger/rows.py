@@ -51,7 +51,7 @@ class AttemptRow:
     latency_s: float | None = None
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: with so many fields that would cost 4 us a row
+@dataclass(kw_only=True, slots=True)  # not frozen: made for each request (docs/decisions/0010)
 class RequestRow:
     """One request, however many attempts it took.
 

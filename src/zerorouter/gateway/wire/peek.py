@@ -41,7 +41,7 @@ _MEDIA_WORDS: Final = {
 }
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: that would triple what each request pays here
+@dataclass(kw_only=True, slots=True)  # not frozen: made for each request (docs/decisions/0010)
 class WireRequest:
     """A request as the gateway looks at it. Made by `peek`; nothing in it may be changed.
 
