@@ -15,6 +15,7 @@ from pathlib import Path
 
 from zerorouter.errors import ConfigError, ZeroRouterError
 from zerorouter.gateway.serving import Gateway
+from zerorouter.gateway.settling import settle
 from zerorouter.gateway.setup import Setup
 from zerorouter.paths import home_dir
 
@@ -62,9 +63,11 @@ class Reloader:
             gateway.log.write({"event": "config_refused", "message": str(error)}, level="error")
             raise ConfigError(str(error)) from error
         gateway.take(setup)
+        del setup
+        settle()
         gateway.metrics.reloads.labels("ok").inc()
         gateway.metrics.config_ok.set(1)
-        gateway.log.write({"event": "config_taken", "version": setup.version})
+        gateway.log.write({"event": "config_taken", "version": gateway.setup.version})
         self._on_taken()
 
     async def try_reload(self) -> None:

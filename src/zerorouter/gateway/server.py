@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib.util
 import logging
 import signal
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zerorouter.errors import ZeroRouterError, require_extra
 from zerorouter.gateway.logs import JsonLog, LoggingBridge
+from zerorouter.gateway.settling import settle
 from zerorouter.gateway.watching import EXTENSION, Watch
 
 if TYPE_CHECKING:
@@ -217,9 +217,7 @@ def run_servers(
         tasks: list[asyncio.Task[None]] = []
         if all(s.started for s, _ in servers):
             tasks = background()
-            # What is here now stays: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
+            settle()
             on_ready([url_of(at) for _, at in servers])
         try:
             await serving[0]
