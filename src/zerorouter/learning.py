@@ -256,7 +256,9 @@ class Ground:
         self._index = {name: i for i, name in enumerate(space.respondents)}
         self._population = space.population.covariance.astype(np.float64)
         self._effect = space.predictor.effect_covariance.astype(np.float64)
-        self._usual_length_sd = float(np.median(space.styles.sd)) if len(space.styles.sd) else 0.5
+        # `np.median` would import numpy.ma.
+        sd = space.styles.sd
+        self._usual_length_sd = float(np.quantile(sd, 0.5)) if len(sd) else 0.5
 
     def __contains__(self, model: object) -> bool:
         return model in self._index

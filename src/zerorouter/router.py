@@ -225,6 +225,25 @@ class Router:
             raise UnknownNameError("model", model, self._pool.models)
         return self._pool.times[self._pool.models.index(model)]
 
+    def narrowed(self, models: Collection[str]) -> Router:
+        """The same router over some of its pool's models, as if it had been made for them alone.
+
+        To be called on the router as it was loaded.
+
+        Raises:
+            UnknownNameError: one is not in the pool.
+            NoEligibleModelError: there are none.
+        """
+        for name in models:
+            if name not in self._pool.models:
+                raise UnknownNameError("model", name, self._pool.models)
+        specs = _pool_of(self._catalog, self._space, tuple(models))
+        other = copy.copy(self)
+        other._pool = Pool.of(specs, self._space, probation=self.probation & set(models))
+        other._offered = Catalog(models=specs)
+        other._filter = lru_cache(maxsize=256)(other._eligible)
+        return other
+
     def with_learned(
         self, learned: LearnedState | None, upstreams: Mapping[str, str] | None = None
     ) -> Router:

@@ -224,6 +224,15 @@ def test_a_price_that_is_no_number_is_refused_by_its_place(source, tmp_path, amo
 # -- whole or not at all -------------------------------------------------------------------------
 
 
+# Who runs the tests in the background has SIGINT ignored, and so would the job.
+LISTENING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from zerorouter.cli.main import main
+main()
+"""
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_job_that_is_stopped_half_way_leaves_what_stood_there(tmp_path, how):
     """Stopped while rows are being written beside the file that is to be replaced."""
@@ -235,7 +244,7 @@ def test_a_job_that_is_stopped_half_way_leaves_what_stood_there(tmp_path, how):
     out.write_text("what stood there\n")
     args = ["assign", str(source), "--out", str(out), "--space", str(fitted_folder())]
     job = subprocess.Popen(
-        [sys.executable, "-m", "zerorouter", *args, "--budget", "5", "--in-memory", "0"],
+        [sys.executable, "-c", LISTENING, *args, "--budget", "5", "--in-memory", "0"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "ZEROROUTER_HOME": str(tmp_path / "home"), "ZEROROUTER_CONFIG": ""},

@@ -129,7 +129,7 @@ class Books:
                 )
                 books.recovered = books._recover()
                 if alone:
-                    accounts.rebuild(ledger.store.spent(now_ns=now_ns))
+                    accounts.rebuild(ledger.spent(now_ns=now_ns))
                 failed.pop_all()
         books._thread.start()
         return books

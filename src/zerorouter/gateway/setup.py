@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from zerorouter.catalog import Catalog
 from zerorouter.config import Config
-from zerorouter.errors import ConfigError, NoEligibleModelError
 from zerorouter.gateway.dialects import spoken_api
 from zerorouter.gateway.switches import Switches
 from zerorouter.gateway.upstreams import Fleet, configured
@@ -157,11 +156,4 @@ def _router(config: Config, fleet: Fleet, space: str | None) -> tuple[Router | N
     served = tuple(name for name in whole.models if name in fleet)
     if served == whole.models:
         return whole, whole.catalog
-    if not served:
-        return None, whole.catalog
-    try:
-        return Router.from_config(
-            replace(config, allow=served, deny=()), space=space
-        ), whole.catalog
-    except NoEligibleModelError as error:
-        raise ConfigError(str(error)) from error
+    return whole.narrowed(served) if served else None, whole.catalog

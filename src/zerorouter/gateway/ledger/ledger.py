@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from zerorouter.errors import BooksError, StorageFullError
+from zerorouter.errors import BooksError, StorageFullError, require_extra
 from zerorouter.gateway.ledger.journal import (
     MAX_BYTES,
     SEGMENT_BYTES,
@@ -23,12 +24,13 @@ from zerorouter.gateway.ledger.journal import (
     segments,
 )
 from zerorouter.gateway.ledger.rows import MAX_TEXT, LedgerRow, RequestRow
-from zerorouter.gateway.ledger.store import Store, sqlite_url
+from zerorouter.gateway.ledger.store import Store, spent_in_file, sqlite_url
 from zerorouter.gateway.owners import exclusive, owners
 from zerorouter.serving_config import MEBIBYTE, LedgerOptions
 
 _READ_BYTES: Final = 1 << 20  # of the journal at once, so that memory is bounded
 _LONGEST_PAUSE_S: Final = 5.0
+_QUIET_S: Final = 1.0  # in which the gateway comes up, before a database file is opened
 _PROMPT_CHARS: Final = 100_000
 
 OnEvent = Callable[[str, int], None]
@@ -100,6 +102,10 @@ class LedgerState:
 class Ledger:
     """Rows in, kept. Made by `open`, ended by `close`; threads may append at once.
 
+    A database file of the state folder is opened by the thread, a second after the start: what
+    that takes (0.13 s of CPU time, mostly imports) is not waited for. Any other database is opened
+    at once, so that a start without it fails.
+
     ``on_event(name, n)`` is told of ``journal_error``, ``store_error``, ``rejected`` and
     ``damaged``, from whatever thread saw it.
     """
@@ -107,13 +113,15 @@ class Ledger:
     def __init__(
         self,
         journal: Journal,
-        store: Store,
+        store: Store | Path,
         settings: LedgerSettings,
         *,
         on_event: OnEvent | None = None,
     ) -> None:
         self.journal = journal
-        self.store = store
+        self._file = store if isinstance(store, Path) else None
+        self._store = store if isinstance(store, Store) else None
+        self._opening = threading.Lock()
         self._settings = settings
         self._on_event = on_event
         self._stored = self._duplicates = self._rejected = self._damaged = 0
@@ -142,7 +150,10 @@ class Ledger:
             BooksError: the database or the journal cannot be opened.
         """
         settings = settings or LedgerSettings()
-        store = Store(settings.url or sqlite_url(folder / "ledger.db"))
+        require_extra("sqlalchemy", "gateway", "the ledger")
+        store: Store | Path = folder / "ledger.db"
+        if settings.url or spent_in_file(folder / "ledger.db", now_ns=time.time_ns()) is None:
+            store = Store(settings.url or sqlite_url(folder / "ledger.db"))
         journal = Journal(
             folder / "journal",
             owner=owner,
@@ -152,6 +163,32 @@ class Ledger:
         ledger = cls(journal, store, settings, on_event=on_event)
         ledger._thread.start()
         return ledger
+
+    @property
+    def store(self) -> Store:
+        """The database; opened now where it was not before.
+
+        Raises:
+            BooksError: it cannot be opened.
+        """
+        if self._store is None:
+            with self._opening:
+                if self._store is None:
+                    assert self._file is not None
+                    self._store = Store(sqlite_url(self._file))
+        return self._store
+
+    def spent(self, *, now_ns: int) -> dict[str, dict[int, int]]:
+        """See `Store.spent`; of a file that is not open yet, without opening it for good.
+
+        Raises:
+            BooksError: the database does not answer.
+        """
+        if self._store is None and self._file is not None:
+            spent = spent_in_file(self._file, now_ns=now_ns)
+            if spent is not None:
+                return spent
+        return self.store.spent(now_ns=now_ns)
 
     @property
     def keeps_prompts(self) -> bool:
@@ -239,7 +276,8 @@ class Ledger:
         if emptied:
             number, _ = self.journal.position
             self.journal.segment(number).path.unlink(missing_ok=True)
-        self.store.close()
+        if self._store is not None:
+            self._store.close()
         return emptied
 
     def take_over(self, segment: Segment) -> None:
@@ -258,6 +296,8 @@ class Ledger:
     def _run(self) -> None:
         pause = self._settings.store_every_s
         since_sync = 0.0
+        if self._store is None:
+            self._wake.wait(_QUIET_S)
         while not self._stop.is_set():
             self._wake.wait(pause)
             since_sync += pause
@@ -266,6 +306,7 @@ class Ledger:
                 if since_sync >= self._settings.sync_every_s:
                     since_sync = 0.0
                     self.journal.sync()
+                _ = self.store  # before the first row comes: it takes a while
                 with self._work:
                     while self._store_some() and not self._stop.is_set():
                         pass

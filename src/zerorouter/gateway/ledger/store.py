@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -273,11 +273,9 @@ class Store:
         from sqlalchemy import func, select
 
         table = self._tables.daily
-        first = month_of(day_of(now_ns)) - 1
-        since = f"{first // 12:04d}-{first % 12 + 1:02d}-01"
         query = (
             select(table.c.key_id, table.c.day, func.sum(table.c.cost_nusd))
-            .where(table.c.day >= since, table.c.key_id != "")
+            .where(table.c.day >= _month_before(now_ns), table.c.key_id != "")
             .group_by(table.c.key_id, table.c.day)
         )
         spent: dict[str, dict[int, int]] = {}
@@ -367,6 +365,38 @@ class Store:
 def sqlite_url(path: Path) -> str:
     """The URL of a database file."""
     return f"sqlite:///{path.absolute()}"
+
+
+def spent_in_file(path: Path, *, now_ns: int) -> dict[str, dict[int, int]] | None:
+    """What `Store.spent` says of a database file, without SQLAlchemy, whose import takes 0.13 s.
+
+    None where only a `Store` can tell: the file is of another version, or cannot be read.
+    """
+    import sqlite3
+
+    if not path.exists():
+        return {}
+    spent: dict[str, dict[int, int]] = {}
+    try:
+        with closing(sqlite3.connect(path, timeout=30.0)) as database:
+            version = database.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+            if version != (str(SCHEMA_VERSION),):
+                return None
+            query = (
+                "SELECT key_id, day, sum(cost_nusd) FROM daily "
+                "WHERE day >= ? AND key_id != '' GROUP BY key_id, day"
+            )
+            for key_id, day, nusd in database.execute(query, (_month_before(now_ns),)):
+                spent.setdefault(key_id, {})[day_from_text(day)] = int(nusd)
+    except sqlite3.Error:
+        return None
+    return spent
+
+
+def _month_before(now_ns: int) -> str:
+    """The first day of the month before this one."""
+    first = month_of(day_of(now_ns)) - 1
+    return f"{first // 12:04d}-{first % 12 + 1:02d}-01"
 
 
 def _engine(url: str) -> Engine:
