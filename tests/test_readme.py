@@ -31,9 +31,30 @@ def test_make_targets_named_exist():
     assert {"run", "test"} <= named <= targets
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def links(text: str) -> list[str]:
+    """Where the links outside of code lead, pages on the web left out."""
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    found = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose)
+    return [target for target in found if not target.startswith("http")]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/.-])(?:docs|benchmarks|scripts|examples|tests)/[\w./-]*\w", text)
+    missing = [target for target in links(text) if not (page.parent / target).exists()]
+    assert missing + [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_page_is_linked():
+    readme = {(ROOT / target).resolve() for target in links(README)}
+    index = ROOT / "docs" / "decisions" / "README.md"
+    listed = set(links(index.read_text(encoding="utf-8")))
+    assert set((ROOT / "docs").glob("*.md")) <= readme
+    assert {page.name for page in index.parent.glob("0*.md")} <= listed
 
 
 def test_every_figure_quoted_stands_in_the_results():

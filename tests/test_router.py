@@ -410,6 +410,21 @@ def test_a_configuration_sets_space_policies_pool_and_prices():
     assert (decision.policy, decision.model, decision.cost_usd) == ("frugal", "sim-05", 0.0)
 
 
+def test_a_narrowed_router_decides_like_one_that_was_made_for_these_models():
+    whole = Router.from_config(Config())
+    some = whole.models[::3]
+    narrowed, made = whole.narrowed(some), Router.from_config(Config(allow=some))
+    assert narrowed.models == made.models == some
+    for prompt in (EASY, HARD, [*user(text(HARD), PHOTO)]):
+        ours, theirs = narrowed.route(prompt).to_dict(), made.route(prompt).to_dict()
+        assert {**ours, "decision_id": ""} == {**theirs, "decision_id": ""}
+    assert len(whole.models) > len(some)
+    with pytest.raises(UnknownNameError):
+        whole.narrowed(["gpt-nothing"])
+    with pytest.raises(NoEligibleModelError):
+        whole.narrowed([])
+
+
 def test_a_configuration_leaves_the_whole_catalog_in_sight():
     router = Router.from_config(Config(deny=("gpt-*",)))
     assert router.catalog.names == Catalog.load().names

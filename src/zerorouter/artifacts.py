@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,48 @@ def require_place(folder: Path, *, format_name: str) -> None:
         raise ArtifactError(f"cannot write {folder}: {nearest} is not a folder that can be written")
 
 
+class Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of a folder, each read when it is asked for. Made by `open_folder`.
+
+    They stay those that were opened: a save in their place makes another file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        opened: Any = safe_open(path, framework="np")
+        self._file = opened
+        self._names = tuple(opened.keys())
+        self._known = frozenset(self._names)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._known:
+            raise KeyError(name)
+        found: NDArray[Any] = self._file.get_tensor(name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def load_folder(
     folder: Path, *, format_name: str, newest_version: int
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read a folder back as (arrays, manifest).
+    """Read a folder back as (arrays, manifest); see `open_folder` for what it raises."""
+    arrays, manifest = open_folder(folder, format_name=format_name, newest_version=newest_version)
+    return dict(arrays), manifest
+
+
+def open_folder(
+    folder: Path, *, format_name: str, newest_version: int
+) -> tuple[Arrays, dict[str, Any]]:
+    """Read a folder's manifest and check its arrays, without holding them in memory.
 
     Raises:
         ArtifactError: there is no such folder.
@@ -109,20 +147,24 @@ def load_folder(
             f"{newest_version}; upgrade with: pip install -U zerorouter"
         )
     try:
-        payload = (folder / ARRAYS).read_bytes()
+        with (folder / ARRAYS).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            checked = os.fstat(file.fileno())
     except OSError as error:
         raise CorruptArtifactError(f"{folder / ARRAYS} cannot be read: {error}") from error
-    if hashlib.sha256(payload).hexdigest() != manifest.get("arrays_sha256"):
+    if found != manifest.get("arrays_sha256"):
         raise CorruptArtifactError(
             f"{folder / ARRAYS} does not match the checksum in {MANIFEST}; {_REMEDY}"
         )
     from safetensors import SafetensorError
-    from safetensors.numpy import load
 
     try:
-        return load(payload), manifest
-    except (SafetensorError, ValueError, KeyError) as error:
+        arrays = Arrays(folder / ARRAYS)
+        if not os.path.samestat(checked, (folder / ARRAYS).stat()):
+            raise OSError("it was replaced meanwhile")
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CorruptArtifactError(f"{folder / ARRAYS} cannot be parsed: {error}") from error
+    return arrays, manifest
 
 
 _REMEDY = "restore it from where it came, or make it anew with 'zerorouter calibrate'"

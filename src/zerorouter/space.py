@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zerorouter.arrays import Float32Array, FloatArray
-from zerorouter.artifacts import load_folder, save_folder
+from zerorouter.artifacts import Arrays, open_folder, save_folder
 from zerorouter.catalog import ModelSpec
 from zerorouter.covariates import CovariateTable
 from zerorouter.errors import CorruptArtifactError, UnknownNameError
@@ -39,6 +39,11 @@ FORMAT_VERSION = 3
 MOST_REMEMBERED = 10_000  # prompts of a batch whose cosines are kept, to learn from the answers
 SHIFT_REACH = np.float32(0.15)  # of a cosine, within which prototypes count beside the nearest
 _ZERO = np.float32(0.0)
+_ITEM_ARRAYS = {
+    *(f"calibrated.{name}" for name in ("digests", "discrimination", "intercept", "guessing")),
+    *("calibrated.effect_scale", "calibrated.effect_covariance"),
+    *(f"expected.{name}" for name in ("discrimination", "intercept", "facets")),
+}
 _LATER_STYLES = ("stretch", "pivot", "smear", "leanings")  # not in the first spaces
 
 
@@ -219,6 +224,8 @@ class LatentSpace:
                 f"the space was fitted with {fitted} features of a prompt, this ZeroRouter reads "
                 f"{features.n_features}; calibrate anew with 'zerorouter calibrate'"
             )
+        if accuracy == "full" and self.predictor.forest is not None:
+            _ = self.predictor.forest.forest  # read now rather than with the first prompt
         return SpaceReader(features, self.predictor, accuracy)
 
     def save(self, folder: Path) -> None:
@@ -305,7 +312,7 @@ class LatentSpace:
 
     @classmethod
     def _read(cls, folder: Path) -> LatentSpace:
-        arrays, facts = load_folder(folder, format_name=FORMAT, newest_version=FORMAT_VERSION)
+        arrays, facts = open_folder(folder, format_name=FORMAT, newest_version=FORMAT_VERSION)
         try:
             return cls._assemble(arrays, facts)
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -315,10 +322,7 @@ class LatentSpace:
             ) from error
 
     @classmethod
-    def _assemble(cls, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> LatentSpace:
-        def wide(name: str) -> Float32Array:
-            return arrays[name].astype(np.float32)
-
+    def _assemble(cls, arrays: Arrays, facts: dict[str, Any]) -> LatentSpace:
         predictor = ItemPredictor(
             standardise=Standardiser(
                 centre=arrays["standardise.centre"],
@@ -344,7 +348,7 @@ class LatentSpace:
                 discount=arrays["familiarity.discount"],
                 ordinary=arrays["familiarity.ordinary"],
             ),
-            prototypes=Prototypes(centroids=wide("prototypes.centroids")),
+            prototypes=Prototypes(centroids=_wide(arrays, "prototypes.centroids")),
         )
         respondents = tuple(facts["respondents"])
         abilities = Abilities(
@@ -383,26 +387,7 @@ class LatentSpace:
                 weights=arrays["population.weights"],
                 covariance=arrays["population.covariance"],
             ),
-            calibrated=CalibratedItems(
-                digests=arrays["calibrated.digests"],
-                items=ItemParameters(
-                    discrimination=wide("calibrated.discrimination"),
-                    intercept=wide("calibrated.intercept"),
-                    guessing=wide("calibrated.guessing"),
-                    effect_scale=wide("calibrated.effect_scale"),
-                    shift_variance=np.zeros(len(arrays["calibrated.digests"]), np.float32),
-                    effect_covariance=arrays["calibrated.effect_covariance"],
-                ),
-                expected=ItemParameters(
-                    discrimination=wide("expected.discrimination"),
-                    intercept=wide("expected.intercept"),
-                    guessing=wide("calibrated.guessing"),
-                    effect_scale=np.ones(len(arrays["calibrated.digests"]), np.float32),
-                    shift_variance=np.zeros(len(arrays["calibrated.digests"]), np.float32),
-                    effect_covariance=predictor.effect_covariance,
-                    facets=wide("expected.facets"),
-                ),
-            ),
+            calibrated=_StoredItems(arrays, predictor.effect_covariance),
             encoder_name=str(facts["encoder"]),
             models=tuple(ModelSpec.from_dict(row) for row in facts["models"]),
             provenance=dict(facts["provenance"]),
@@ -510,14 +495,78 @@ def _forest_arrays(reading: ForestReading | None) -> dict[str, NDArray[Any]]:
     }
 
 
-def _forest_of(arrays: dict[str, NDArray[Any]]) -> ForestReading | None:
-    if "forest.roots" not in arrays:
-        return None
-    return ForestReading(
-        forest=Forest(**{f.name: arrays[f"forest.{f.name}"] for f in fields(Forest)}),
-        readout=arrays["forest.readout"],
-        linear=arrays["forest.linear"],
-    )
+def _forest_of(arrays: Arrays) -> ForestReading | None:
+    return _StoredForest(arrays) if "forest.roots" in arrays else None
+
+
+class _StoredItems(CalibratedItems):
+    """Calibrated items that are read once they are asked for: routing does without them."""
+
+    def __init__(self, arrays: Arrays, expected_covariance: Float32Array) -> None:
+        _require(arrays.keys() >= _ITEM_ARRAYS, "arrays of the calibrated items are missing")
+        vars(self).update(_arrays=arrays, _expected_covariance=expected_covariance)
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint64]:
+        found: NDArray[np.uint64] = vars(self)["_arrays"]["calibrated.digests"]
+        return found
+
+    @cached_property
+    def items(self) -> ItemParameters:
+        arrays: Arrays = vars(self)["_arrays"]
+        return ItemParameters(
+            discrimination=_wide(arrays, "calibrated.discrimination"),
+            intercept=_wide(arrays, "calibrated.intercept"),
+            guessing=_wide(arrays, "calibrated.guessing"),
+            effect_scale=_wide(arrays, "calibrated.effect_scale"),
+            shift_variance=np.zeros(len(self.digests), np.float32),
+            effect_covariance=arrays["calibrated.effect_covariance"],
+        )
+
+    @cached_property
+    def expected(self) -> ItemParameters:
+        arrays: Arrays = vars(self)["_arrays"]
+        return ItemParameters(
+            discrimination=_wide(arrays, "expected.discrimination"),
+            intercept=_wide(arrays, "expected.intercept"),
+            guessing=_wide(arrays, "calibrated.guessing"),
+            effect_scale=np.ones(len(self.digests), np.float32),
+            shift_variance=np.zeros(len(self.digests), np.float32),
+            effect_covariance=vars(self)["_expected_covariance"],
+            facets=_wide(arrays, "expected.facets"),
+        )
+
+
+class _StoredForest(ForestReading):
+    """A forest that is read once it is asked for: its student reads prompts mostly."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        names = {f"forest.{name}" for name in (*_names(Forest), "readout", "linear")}
+        _require(arrays.keys() >= names, "arrays of the forest are missing")
+        vars(self).update(_arrays=arrays)
+
+    @cached_property
+    def forest(self) -> Forest:
+        arrays: Arrays = vars(self)["_arrays"]
+        return Forest(**{name: arrays[f"forest.{name}"] for name in _names(Forest)})
+
+    @cached_property
+    def readout(self) -> Float32Array:
+        found: Float32Array = vars(self)["_arrays"]["forest.readout"]
+        return found
+
+    @cached_property
+    def linear(self) -> Float32Array:
+        found: Float32Array = vars(self)["_arrays"]["forest.linear"]
+        return found
+
+
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def _wide(arrays: Arrays, name: str) -> Float32Array:
+    return arrays[name].astype(np.float32)
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -80,14 +80,7 @@ def read_folder(path: str | os.PathLike[str], *, duplicates: Duplicates = "avera
         DataError: A file, row or column is wrong; the message names it.
         MissingExtraError: A Parquet file is met and pyarrow is not installed.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise fault(
-            folder,
-            found="a file" if folder.exists() else "nothing there",
-            wanted="a folder with prompts and responses",
-            todo="check the path",
-        )
+    folder = _folder(path, wanted="a folder with prompts and responses")
     dataset = folder.resolve().name
     prompts = _prompts(_table(_needed(folder, "prompts"), PROMPT_COLUMNS), dataset)
     response_file = _needed(folder, "responses")
@@ -123,15 +116,20 @@ def read_prompts(path: str | os.PathLike[str]) -> PromptTable:
         DataError: The folder or its prompts are wrong; the message names file, row and column.
         MissingExtraError: A Parquet file is met and pyarrow is not installed.
     """
+    folder = _folder(path, wanted="a folder with prompts")
+    return _prompts(_table(_needed(folder, "prompts"), PROMPT_COLUMNS), folder.resolve().name)
+
+
+def _folder(path: str | os.PathLike[str], *, wanted: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
         raise fault(
             folder,
             found="a file" if folder.exists() else "nothing there",
-            wanted="a folder with prompts",
+            wanted=wanted,
             todo="check the path",
         )
-    return _prompts(_table(_needed(folder, "prompts"), PROMPT_COLUMNS), folder.resolve().name)
+    return folder
 
 
 def read_folders(

@@ -14,7 +14,6 @@ from zerorouter.gateway.books import Books
 from zerorouter.gateway.budgets import to_nusd
 from zerorouter.gateway.keys import VirtualKey
 from zerorouter.gateway.ledger.rows import AdminRow, AttemptRow, FeedbackRow, RequestRow
-from zerorouter.gateway.metrics import strongest_cost_usd
 from zerorouter.gateway.records import RequestRecord
 from zerorouter.gateway.wire.usage import TokenUsage
 
@@ -223,10 +222,9 @@ def row_of(record: RequestRecord) -> RequestRow:
     expected: dict[str, float | int | None] = {}
     if decision is not None:
         estimates, at = decision.weighing.estimates, decision.weighing.chosen
-        strongest = strongest_cost_usd(decision)
         expected = {
             "expected_cost_nusd": _nusd(decision.cost_usd),
-            "baseline_cost_nusd": _nusd(strongest),
+            "baseline_cost_nusd": _nusd(record.strongest_cost_usd),
             "p_correct": decision.p_correct,
             "expected_output_tokens": float(estimates.output_tokens[0, at]),
             "expected_latency_s": decision.latency_s,

@@ -19,7 +19,6 @@ from zerorouter.gateway.series import (
     Series,
     SeriesCollector,
 )
-from zerorouter.routing.decision import Decision
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -197,13 +196,6 @@ class Metrics:
         )
 
 
-def strongest_cost_usd(decision: Decision) -> float:
-    """Expected cost of the allowed model most likely to be right; NaN without a price."""
-    estimates, allowed = decision.weighing.estimates, decision.weighing.allowed
-    strongest = int(allowed[estimates.p_correct[0, allowed].argmax()])
-    return float(estimates.cost_usd[0, strongest])
-
-
 def saved_usd(record: RequestRecord) -> float:
     """Expected cost of the strongest allowed model, minus that of the one that served.
 
@@ -215,5 +207,5 @@ def saved_usd(record: RequestRecord) -> float:
     estimates, cost = decision.weighing.estimates, decision.cost_usd
     if record.model != decision.model and record.model in estimates.models:
         cost = float(estimates.cost_usd[0, estimates.models.index(record.model)])
-    saved = strongest_cost_usd(decision) - cost
+    saved = record.strongest_cost_usd - cost
     return saved if saved == saved else 0.0

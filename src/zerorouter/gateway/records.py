@@ -121,6 +121,7 @@ class RequestRecord:
     cost_usd: float | None = None
     prompt: bytes | None = None
     reservation: Reservation | None = None
+    _strongest_usd: float | None = field(default=None, init=False, repr=False)
 
     @property
     def tpot_s(self) -> float | None:
@@ -130,6 +131,21 @@ class RequestRecord:
             return None
         serving = self.seconds - (self.attempts[-1].started_s if self.attempts else 0.0)
         return max(serving - self.ttft_s, 0.0) / (usage.output_tokens - 1)
+
+    @property
+    def strongest_cost_usd(self) -> float:
+        """Expected cost of the allowed model most likely to be right; NaN without a price.
+
+        Metrics and ledger want it, so it is kept once a request that was routed is over.
+        """
+        found = self._strongest_usd
+        if found is None:
+            assert self.decision is not None
+            weighing = self.decision.weighing
+            p_correct = weighing.estimates.p_correct[0, weighing.allowed]
+            strongest = int(weighing.allowed[p_correct.argmax()])
+            found = self._strongest_usd = float(weighing.estimates.cost_usd[0, strongest])
+        return found
 
     def to_log(self) -> dict[str, Any]:
         """One line of the log: no prompt, no answer, no secret."""

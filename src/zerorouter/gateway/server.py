@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zerorouter.errors import ZeroRouterError, require_extra
 from zerorouter.gateway.logs import JsonLog, LoggingBridge
-from zerorouter.gateway.settling import settle
+from zerorouter.gateway.settling import settle_at_start
 from zerorouter.gateway.watching import EXTENSION, Watch
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def run_servers(
         tasks: list[asyncio.Task[None]] = []
         if all(s.started for s, _ in servers):
             tasks = background()
-            settle()
+            settle_at_start(asyncio.get_running_loop())
             on_ready([url_of(at) for _, at in servers])
         try:
             await serving[0]

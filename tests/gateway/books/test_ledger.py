@@ -435,6 +435,6 @@ def test_a_password_is_never_shown():
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("ledger")
-def test_the_database_is_readable_by_its_owner_alone(tmp_path):
+def test_the_database_is_readable_by_its_owner_alone(ledger, tmp_path):
+    assert ledger.store.dialect == "sqlite"  # open now
     assert (tmp_path / "ledger.db").stat().st_mode & 0o077 == 0
