@@ -22,6 +22,7 @@ from zerorouter.evaluation.reporting.measures import (
 )
 from zerorouter.evaluation.rows import Row
 from zerorouter.evaluation.statistics import VERDICTS
+from zerorouter.evaluation.verdicts import POLICY
 
 SPLITS: Mapping[str, str] = {
     "random": "random prompts",
@@ -780,6 +781,9 @@ def _benchmarking(index: RowIndex, place: Place) -> Table | None:
         return None
     dollars = lines_of(index.at(place, "usd"))
     regrets = lines_of(index.at(place, "regret"))
+    for row in index.at(place, "regret"):
+        if row.policy == POLICY:
+            regrets.setdefault(Line(row.method), {})[row.n_anchors] = row
     notes = _Notes()
     lines = []
     everything = next((row for by_n in calls.values() if (row := by_n.get(None))), None)

@@ -379,11 +379,11 @@ def spent_in_file(path: Path, *, now_ns: int) -> dict[str, dict[int, int]] | Non
     spent: dict[str, dict[int, int]] = {}
     try:
         with closing(sqlite3.connect(path, timeout=30.0)) as database:
-            version = database.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+            version = database.execute("SELECT value FROM zr_meta WHERE name = 'schema'").fetchone()
             if version != (str(SCHEMA_VERSION),):
                 return None
             query = (
-                "SELECT key_id, day, sum(cost_nusd) FROM daily "
+                "SELECT key_id, day, sum(cost_nusd) FROM zr_daily "
                 "WHERE day >= ? AND key_id != '' GROUP BY key_id, day"
             )
             for key_id, day, nusd in database.execute(query, (_month_before(now_ns),)):
