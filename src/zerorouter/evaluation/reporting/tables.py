@@ -781,9 +781,9 @@ def _benchmarking(index: RowIndex, place: Place) -> Table | None:
         return None
     dollars = lines_of(index.at(place, "usd"))
     regrets = lines_of(index.at(place, "regret"))
-    for row in index.at(place, "regret"):
-        if row.policy == POLICY:
-            regrets.setdefault(Line(row.method), {})[row.n_anchors] = row
+    for at_preset in index.at(place, "regret"):
+        if at_preset.policy == POLICY:
+            regrets.setdefault(Line(at_preset.method), {})[at_preset.n_anchors] = at_preset
     notes = _Notes()
     lines = []
     everything = next((row for by_n in calls.values() if (row := by_n.get(None))), None)
