@@ -307,8 +307,11 @@ class Ledger:
                     since_sync = 0.0
                     self.journal.sync()
                 _ = self.store  # before the first row comes: it takes a while
+                # What comes meanwhile waits for the next turn: chasing it would make a transaction
+                # of every row, and cost as much as serving the request.
+                end = self.journal.position
                 with self._work:
-                    while self._store_some() and not self._stop.is_set():
+                    while self._at < end and self._store_some() and not self._stop.is_set():
                         pass
                 self._store_error = None
                 pause = self._settings.store_every_s
