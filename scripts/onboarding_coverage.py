@@ -194,21 +194,6 @@ def intervals(
     return out
 
 
-def stacked(first: ItemParameters, second: ItemParameters) -> ItemParameters:
-    """Items of one effect covariance, one after another."""
-    assert first.facets is not None
-    assert second.facets is not None
-    return ItemParameters(
-        discrimination=np.vstack([first.discrimination, second.discrimination]),
-        intercept=np.append(first.intercept, second.intercept),
-        guessing=np.append(first.guessing, second.guessing),
-        effect_scale=np.append(first.effect_scale, second.effect_scale),
-        shift_variance=np.append(first.shift_variance, second.shift_variance),
-        effect_covariance=first.effect_covariance,
-        facets=np.vstack([first.facets, second.facets]),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Arm:
     """A way to choose anchors.
@@ -283,9 +268,8 @@ def everywhere(
                 rest = np.setdiff1d(np.flatnonzero(answered), anchors)
                 truth = np.concatenate([model.answers[rest], model.later[later]]).mean()
                 share = MOST_TARGETS / (len(rest) + len(later))
-                targets = stacked(
-                    fitted.expected.take(rest[rng.random(len(rest)) < share]),
-                    model.fold.test.take(later[rng.random(len(later)) < share]),
+                targets = fitted.expected.take(rest[rng.random(len(rest)) < share]).joined(
+                    model.fold.test.take(later[rng.random(len(later)) < share])
                 )
                 told = intervals(model, anchors, targets, misfits, draw)
                 for misfit, one in zip(misfits, told, strict=True):

@@ -29,6 +29,7 @@ LAYERS = (
     ("router",),
     ("fitting", "calibrating", "bulk"),
     ("evaluation",),
+    ("listening",),
     ("sandbox", "asking"),
     ("gateway",),
     ("cli", "__main__"),

@@ -16,8 +16,7 @@ from zerorouter.catalog import ModelSpec
 from zerorouter.irt.ability import AbilityPosterior
 from zerorouter.onboarding.design import Quote, choose, expected_costs, quote
 from zerorouter.predict.prompt import CHARS_PER_TOKEN
-from zerorouter.predict.tokens import LengthPosterior
-from zerorouter.routing.estimates import FARTHEST_DIFFICULTY
+from zerorouter.predict.tokens import LengthPosterior, standard_difficulty
 
 FRESH_SHARE: Final = 0.2  # of a mixed set
 
@@ -106,7 +105,6 @@ class Chooser:
         )
 
     def _difficulty(self) -> Float64Array:
-        mean, sd = self.around.space.difficulty_scale
-        standard = (mean - self.source.candidates.items.intercept.astype(np.float64)) / sd
-        out: Float64Array = np.clip(standard, -FARTHEST_DIFFICULTY, FARTHEST_DIFFICULTY)
-        return out
+        return standard_difficulty(
+            self.source.candidates.items.intercept, self.around.space.difficulty_scale
+        )

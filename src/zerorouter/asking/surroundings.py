@@ -16,9 +16,9 @@ from zerorouter.irt.model import Abilities
 from zerorouter.known_items import load_known_items
 from zerorouter.linking import load_aliases
 from zerorouter.onboarding.outlook import Targets
-from zerorouter.predict.tokens import LengthPosterior, LengthPrior
+from zerorouter.predict.tokens import LengthPosterior, LengthPrior, standard_difficulty
 from zerorouter.profiles import ProfileStore, join
-from zerorouter.routing.estimates import FARTHEST_DIFFICULTY, Pool
+from zerorouter.routing.estimates import Pool
 from zerorouter.routing.policy import Policy, find_policy
 from zerorouter.space import LatentSpace
 
@@ -96,12 +96,7 @@ def target_costs(
 ) -> tuple[Float64Array, Float64Array]:
     """(T,) expected dollars and output tokens of the targets; dollars are NaN without a price."""
     targets, space = around.targets, around.space
-    mean, sd = space.difficulty_scale
-    difficulty = np.clip(
-        (mean - targets.items.intercept.astype(np.float64)) / sd,
-        -FARTHEST_DIFFICULTY,
-        FARTHEST_DIFFICULTY,
-    )
+    difficulty = standard_difficulty(targets.items.intercept, space.difficulty_scale)
     tokens = lengths.profile().expected_tokens(targets.log_length, difficulty)[:, 0]
     price = spec.price
     if price is None:

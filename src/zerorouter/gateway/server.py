@@ -8,16 +8,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from zerorouter.errors import ZeroRouterError, require_extra
+from zerorouter import listening
+from zerorouter.errors import require_extra
 from zerorouter.gateway.logs import JsonLog, LoggingBridge
 from zerorouter.gateway.settling import settle_at_start
 from zerorouter.gateway.watching import EXTENSION, Watch
@@ -58,30 +56,18 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     Raises:
         ZeroRouterError: The address is taken, or no address of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections take it over
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_S * 1000)
-        if shared:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise ZeroRouterError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port "
-            "(--port, or PORT= with make), or 0 for a free one"
-        ) from error
-    listening.setblocking(False)
-    return listening
-
-
-def url_of(listening: socket.socket) -> str:
-    """Where a socket listens."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    options = []
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections take it over
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_S * 1000))
+    if shared:
+        options.append((socket.SOL_SOCKET, socket.SO_REUSEPORT, 1))
+    return listening.bind(
+        host,
+        port,
+        backlog=BACKLOG,
+        advice="choose another port (--port, or PORT= with make), or 0 for a free one",
+        options=tuple(options),
+    )
 
 
 def make_server(
@@ -166,18 +152,8 @@ def make_server(
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
-            # uvicorn raises the signal again once it has stopped, which would end the process as
-            # if killed; a stop that was asked for ends well.
-            if threading.current_thread() is not threading.main_thread():
+            with listening.stopped_by_signals(self.handle_exit):
                 yield
-                return
-            asked = (signal.SIGINT, signal.SIGTERM)
-            before = [signal.signal(number, self.handle_exit) for number in asked]
-            try:
-                yield
-            finally:
-                for number, handler in zip(asked, before, strict=True):
-                    signal.signal(number, handler)
 
     return Server(
         uvicorn.Config(
@@ -218,7 +194,7 @@ def run_servers(
         if all(s.started for s, _ in servers):
             tasks = background()
             settle_at_start(asyncio.get_running_loop())
-            on_ready([url_of(at) for _, at in servers])
+            on_ready([listening.url_of(at) for _, at in servers])
         try:
             await serving[0]
         finally:
@@ -229,13 +205,7 @@ def run_servers(
                 task.cancel()
             await asyncio.gather(*serving[1:], *tasks, return_exceptions=True)
 
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    if importlib.util.find_spec("uvloop") is not None:
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+    listening.run_loop(main())
 
 
 def take_library_logs(log: JsonLog) -> None:

@@ -103,6 +103,18 @@ class ItemParameters:
             facets=None if self.facets is None else self.facets[index],
         )
 
+    def joined(self, others: ItemParameters) -> ItemParameters:
+        """These items and then the others, which share their effects' covariance."""
+        return ItemParameters(
+            discrimination=np.vstack([self.discrimination, others.discrimination]),
+            intercept=np.append(self.intercept, others.intercept),
+            guessing=np.append(self.guessing, others.guessing),
+            effect_scale=np.append(self.effect_scale, others.effect_scale),
+            shift_variance=np.append(self.shift_variance, others.shift_variance),
+            effect_covariance=self.effect_covariance,
+            facets=_stacked(self.facets, others.facets),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Abilities:

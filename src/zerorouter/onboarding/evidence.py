@@ -457,8 +457,7 @@ def _leaning(
     if foreign:
         ratio = _scale_to_calibrated(expected, space)
         others = [item for item, _ in foreign]
-        items = _stacked(
-            items,
+        items = items.joined(
             ItemParameters(
                 discrimination=np.array([o.discrimination for o in others], np.float32),
                 intercept=np.array([o.intercept for o in others], np.float32),
@@ -474,21 +473,6 @@ def _leaning(
         posterior.as_abilities(),
         np.array([scores], dtype=np.float64).reshape(1, -1),
         space.leaning_variance,
-    )
-
-
-def _stacked(first: ItemParameters, second: ItemParameters) -> ItemParameters:
-    """Items of one effect covariance, one after another."""
-    assert first.facets is not None
-    assert second.facets is not None
-    return ItemParameters(
-        discrimination=np.vstack([first.discrimination, second.discrimination]),
-        intercept=np.append(first.intercept, second.intercept),
-        guessing=np.append(first.guessing, second.guessing),
-        effect_scale=np.append(first.effect_scale, second.effect_scale),
-        shift_variance=np.append(first.shift_variance, second.shift_variance),
-        effect_covariance=first.effect_covariance,
-        facets=np.vstack([first.facets, second.facets]),
     )
 
 

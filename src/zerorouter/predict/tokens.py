@@ -33,7 +33,20 @@ from zerorouter.predict.quantiles import normal_quantile
 LEAST_STRETCH = -0.8  # nobody writes less where everybody else writes more
 LONGEST = 32_000.0  # tokens; expectations beyond the usual output limits are not meant
 ALTERNATIONS = 30
+FARTHEST_DIFFICULTY = 3.0  # standard units; answer lengths are not extrapolated beyond
 OFFSET_PRIOR_CELLS = 5.0  # a model's offset and slope count as if this many cells were at 0
+
+
+def standard_difficulty(intercept: FloatArray, scale: tuple[float, float]) -> Float64Array:
+    """(N,) difficulty, in the standard units that lengths depend on, of items.
+
+    Args:
+        intercept: (N,) of the items.
+        scale: Mean and standard deviation of the intercepts that lengths were fitted with.
+    """
+    mean, sd = scale
+    standard = (mean - np.asarray(intercept, dtype=np.float64)) / sd
+    return np.asarray(np.clip(standard, -FARTHEST_DIFFICULTY, FARTHEST_DIFFICULTY))
 
 
 @dataclass(frozen=True, kw_only=True)

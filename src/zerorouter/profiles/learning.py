@@ -27,9 +27,10 @@ from zerorouter.predict.tokens import (
     LengthPosterior,
     LengthPrior,
     length_posterior,
+    standard_difficulty,
 )
 from zerorouter.profiles.profile import AnswerLengths, Profile, Speed
-from zerorouter.routing.estimates import DEFAULT_TPOT_S, DEFAULT_TTFT_S, FARTHEST_DIFFICULTY
+from zerorouter.routing.estimates import DEFAULT_TPOT_S, DEFAULT_TTFT_S
 from zerorouter.space import LatentSpace
 
 
@@ -170,13 +171,11 @@ def answer_lengths(
         else space.difficulty_scale[0]
         for position, answer in zip(at, answers, strict=True)
     ]
-    mean, sd = space.difficulty_scale
-    difficulty = (mean - np.array(intercepts)) / sd
     return length_posterior(
         prior,
         np.log([max(answer.tokens or 1.0, 1.0) for answer in answers]),
         np.array([answer.log_length for answer in answers], dtype=np.float64),
-        np.clip(difficulty, -FARTHEST_DIFFICULTY, FARTHEST_DIFFICULTY),
+        standard_difficulty(np.array(intercepts), space.difficulty_scale),
         family=card.family,
         reasoning=card.reasoning,
     )

@@ -24,6 +24,7 @@ from zerorouter.predict.serving_times import (
     LatencyTable,
 )
 from zerorouter.predict.tokens import (
+    FARTHEST_DIFFICULTY,
     LONGEST,
     REASONING_LENGTH_FACTOR,
     LengthProfile,
@@ -34,7 +35,7 @@ from zerorouter.space import LatentSpace
 # Speeds of a model that nobody has timed: the medians of the catalog.
 DEFAULT_TTFT_S = 0.5
 DEFAULT_TPOT_S = 0.0125
-FARTHEST_DIFFICULTY = 3.0  # standard units; answer lengths are not extrapolated beyond
+
 # A told TTFT of a reasoning model above this holds its hidden thoughts. They are counted in its
 # output tokens already, so the class median of models that answer at once stands in.
 LONGEST_PLAIN_TTFT_S = 2.0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +13,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from zerorouter.errors import ZeroRouterError, require_extra
+from zerorouter.listening import bind, run_loop, stopped_by_signals, url_of
 from zerorouter.sandbox.answering import Sandbox
 from zerorouter.sandbox.app import Service, create_app
 from zerorouter.sandbox.line import EXTENSION
@@ -103,7 +102,7 @@ def serve_in_thread(
     app = create_app(settings, sandbox=sandbox)
     service: Service = app.state.service
     listening = _bind(host, port)
-    url = _url(listening)
+    url = url_of(listening)
     ready, failed = threading.Event(), list[BaseException]()
     server = _server(app, service)
 
@@ -179,25 +178,7 @@ def _require_server() -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise ZeroRouterError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port, or 0 "
-            "for a free one"
-        ) from error
-    listening.setblocking(False)
-    return listening
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return bind(host, port, backlog=_BACKLOG, advice="choose another port, or 0 for a free one")
 
 
 def _server(app: Any, service: Service) -> uvicorn.Server:
@@ -217,18 +198,8 @@ def _server(app: Any, service: Service) -> uvicorn.Server:
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
-            # uvicorn raises the signal again after the shutdown, which would end the process as
-            # if killed; a stop that was asked for ends well.
-            if threading.current_thread() is not threading.main_thread():
+            with stopped_by_signals(self.handle_exit):
                 yield
-                return
-            asked = (signal.SIGINT, signal.SIGTERM)
-            before = [signal.signal(number, self.handle_exit) for number in asked]
-            try:
-                yield
-            finally:
-                for number, handler in zip(asked, before, strict=True):
-                    signal.signal(number, handler)
 
     return Server(
         uvicorn.Config(
@@ -254,13 +225,7 @@ def _run(server: uvicorn.Server, listening: socket.socket, on_ready: Callable[[s
         while not server.started and not serving.done():
             await asyncio.sleep(0.002)
         if server.started:
-            on_ready(_url(listening))
+            on_ready(url_of(listening))
         await serving
 
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    if importlib.util.find_spec("uvloop") is not None:
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+    run_loop(main())

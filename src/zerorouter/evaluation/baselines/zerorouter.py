@@ -31,7 +31,7 @@ from zerorouter.irt.population import DEGREES_OF_FREEDOM
 from zerorouter.linking import RespondentCard
 from zerorouter.predict.features import PromptFeatures
 from zerorouter.predict.items import Accuracy
-from zerorouter.predict.tokens import length_posterior
+from zerorouter.predict.tokens import length_posterior, standard_difficulty
 from zerorouter.space import AnswerStyle
 
 FOLDS = 3
@@ -200,9 +200,7 @@ class FittedZeroRouter(FittedMethod):
         return np.asarray(centre, dtype=np.float64), scale
 
     def _difficulty(self, items: ItemParameters) -> Float64Array:
-        mean, sd = self.fitted.difficulty_scale
-        out: Float64Array = np.clip((mean - items.intercept.astype(np.float64)) / sd, -3.0, 3.0)
-        return out
+        return standard_difficulty(items.intercept, self.fitted.difficulty_scale)
 
     def _levels(self) -> tuple[Float64Array, Float64Array]:
         """(N,) log-length levels of the training prompts, as read, and (N,) their difficulty."""

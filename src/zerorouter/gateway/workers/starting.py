@@ -16,8 +16,9 @@ from zerorouter.config import load_config
 from zerorouter.errors import ZeroRouterError
 from zerorouter.gateway.logs import JsonLog
 from zerorouter.gateway.running import ServeOptions, Told, check_host, start_sandbox
-from zerorouter.gateway.server import require_server, url_of
+from zerorouter.gateway.server import require_server
 from zerorouter.gateway.workers.supervisor import Supervisor, bind_shared
+from zerorouter.listening import url_of
 
 
 class SharedStream:
